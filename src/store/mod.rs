@@ -1,0 +1,106 @@
+//! The store: one SQL database that holds the ledger and the domains' tables, behind one door.
+//!
+//! Its two halves are written in one transaction, which is the point of it:
+//!
+//! ```text
+//! upload worker ──Delivery<Batch>──▶ Store::commit ── rows + checkpoint + children + rejects ──▶ one COMMIT, fenced
+//! coordinator ────claim, record───▶ Store::ledger
+//! ```
+//!
+//! A domain declares each table once ([`table::Table`]); the dialects make their SQL from that, and what differs
+//! between them stands in their own folders.
+
+pub mod batch;
+pub mod sqlite;
+pub mod table;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use longshore_actors::checkpoint::Counts;
+use longshore_actors::clock::Timestamp;
+use longshore_actors::domain::Delivery;
+use longshore_actors::job::{JobId, NewJob};
+use longshore_actors::ledger::{Enqueued, Ledger, LedgerError};
+use serde::{Deserialize, Serialize};
+
+use crate::store::batch::Batch;
+
+/// What a store does beside being a ledger. Errors are the ledger's: the same callers branch on the same cases.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    fn ledger(&self) -> Arc<dyn Ledger>;
+
+    /// Writes a batch and its receipt in one transaction under the receipt's lease. Answers what became of the rows.
+    /// Told twice (the part is held by the checkpoint already), it writes nothing and answers zero counts.
+    async fn commit(&self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError>;
+
+    /// What [`Store::commit`] would do to the rows, by reading alone.
+    async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError>;
+
+    /// How fresh an entity is; `None` if it was never synced.
+    async fn sync_state(&self, provider: &str, entity: &str) -> Result<Option<SyncState>, LedgerError>;
+
+    async fn sync_states(&self) -> Result<Vec<SyncState>, LedgerError>;
+
+    /// Records that was put aside, newest first.
+    async fn rejects(&self, domain: Option<&str>, limit: usize) -> Result<Vec<RejectedRecord>, LedgerError>;
+
+    /// The instant of a schedule's last fire.
+    async fn last_fire(&self, schedule: &str) -> Result<Option<Timestamp>, LedgerError>;
+
+    /// Puts in the job of one fire together with the row that says so. `None`: this fire happened already.
+    async fn fire(
+        &self,
+        schedule: &str,
+        at: Timestamp,
+        job: NewJob,
+        now: Timestamp,
+    ) -> Result<Option<Enqueued>, LedgerError>;
+
+    /// Takes `n` from the quota of a provider for the day that `now` lies in (UTC); `false` if less is left.
+    async fn take_quota(&self, provider: &str, n: u32, limit: u32, now: Timestamp) -> Result<bool, LedgerError>;
+
+    /// Writes and reads back one row: what readiness means.
+    async fn probe(&self, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// Live rows of a table (`removed_at` is null), for reports and tests.
+    async fn count_rows(&self, table: &'static table::Table) -> Result<u64, LedgerError>;
+
+    /// Finishes what was accepted and closes the file or the connections. Later calls are `Unavailable`.
+    async fn close(&self);
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    pub counts: Counts,
+    /// Why nothing was removed though a removal was asked for.
+    pub note: Option<String>,
+}
+
+/// One row of `sync_state`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncState {
+    pub provider: String,
+    pub entity: String,
+    pub last_success_at: Option<Timestamp>,
+    pub last_error_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub last_job: Option<JobId>,
+    /// Of the last success.
+    pub counts: Counts,
+}
+
+/// One row of `rejected_records`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RejectedRecord {
+    pub id: i64,
+    pub domain: String,
+    pub kind: String,
+    pub key: Option<String>,
+    pub reason: String,
+    pub raw: String,
+    pub job: JobId,
+    pub at: Timestamp,
+}
