@@ -9,7 +9,7 @@ use crate::job::Fault;
 
 pub trait Stage: Sized + 'static {
     /// What it takes to open one: clients, addresses, handles. Cloned for each worker.
-    type Settings: Clone + Send + 'static;
+    type Settings: Clone + Send + Unpin + 'static;
     /// Shared, because the driving function keeps it until the answer is there: should the worker die, another one
     /// gets the same input.
     type Input: Send + Sync + 'static;

@@ -3,6 +3,7 @@
 //! A part holds its [`Part`] and writes to it as it goes; whoever wants to know asks the [`Board`]. Nobody reaches
 //! into an actor, and an actor that hangs cannot keep its status from being read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Timestamp};
-use crate::job::{JobId, Name};
+use crate::job::{Job, JobId, Name};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,7 +139,7 @@ impl Part {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// `plan`, `pages`, `closing`, `record`.
-    pub step: String,
+    pub step: Cow<'static, str>,
     /// Pages committed, and pages known so far.
     pub completed: u64,
     pub total: u64,
@@ -220,7 +221,24 @@ impl Board {
         self.jobs().get(&job).cloned()
     }
 
-    pub(crate) fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, Running>> {
+    pub(crate) fn job_started(&self, job: &Job, since: Timestamp) {
+        let Job { id, domain, kind, attempt, .. } = job;
+        let (domain, kind) = (domain.clone(), kind.clone());
+        let running = Running { job: *id, domain, kind, attempt: *attempt, since, progress: Progress::default() };
+        self.jobs().insert(*id, running);
+    }
+
+    pub(crate) fn job_ended(&self, job: JobId) {
+        self.jobs().remove(&job);
+    }
+
+    pub(crate) fn progress(&self, job: JobId, progress: impl FnOnce(&mut Progress)) {
+        if let Some(running) = self.jobs().get_mut(&job) {
+            progress(&mut running.progress);
+        }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, Running>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,447 @@
+//! The life of one job, from claim to record, top to bottom.
+//!
+//! ```text
+//! plan ─▶ ┌ page: fetch ─▶ transform ─▶ upload (rows + checkpoint in one commit) ┐ ─▶ close ─▶ record
+//!         └ pages run concurrently, up to `pages_max`; a page may find more ─────┘
+//! ```
+//!
+//! Invariants: every write names the job's lease. A part that the checkpoint holds is not done again. An input whose
+//! worker died goes to another worker, and counts as a crash of this job. On drain no new page starts; what is in
+//! flight is finished and committed, and the job is given back with its checkpoint.
+//!
+//! What it does not do: claim, count concurrency, or renew leases; that is [`crate::coordinator`].
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Notify;
+
+use crate::backoff::chance;
+use crate::checkpoint::{Checkpoint, Counts, Part};
+use crate::clock::Clock;
+use crate::decide::{Ended, decide};
+use crate::domain::{Delivery, Domain, Fetched, Plan, Settled, Transformed, Uploaded};
+use crate::events::{Event, Events};
+use crate::job::{Fault, Job, Lease, NewJob, Outcome};
+use crate::ledger::{Entity, Ledger, LedgerError, Receipt, Record, Reject};
+use crate::mailbox::{Failure, Mailbox, Room};
+use crate::settings::KindPolicy;
+use crate::shutdown::{Phase, Phases};
+use crate::stage::{Stage, StageName};
+use crate::status::{Board, Progress};
+
+/// What all jobs of a coordinator share.
+pub(crate) struct Driver<D: Domain> {
+    pub(crate) domain: Arc<D>,
+    pub(crate) fetch: Mailbox<D::Fetch>,
+    pub(crate) transform: Mailbox<D::Transform>,
+    pub(crate) upload: Mailbox<D::Upload>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) clock: Clock,
+    pub(crate) board: Board,
+    pub(crate) events: Events,
+    pub(crate) phases: Phases,
+}
+
+/// How a try ended, for the ledger.
+pub(crate) struct TryEnd {
+    pub(crate) outcome: Outcome,
+    pub(crate) entity: Option<Entity>,
+    pub(crate) counts: Counts,
+}
+
+/// One try of one job.
+struct Try<'a, D: Domain> {
+    driver: &'a Driver<D>,
+    job: &'a Job,
+    policy: &'a KindPolicy,
+    pages_max: usize,
+    /// As committed so far; a copy of what the ledger holds.
+    checkpoint: RefCell<Checkpoint>,
+    pages: RefCell<Pages<D::Request>>,
+    /// A page told of further pages.
+    found: Notify,
+    notes: RefCell<Vec<String>>,
+}
+
+impl<D: Domain> Driver<D> {
+    /// Runs one try to its end. It does not record it: the coordinator does, also when this future is dropped.
+    pub(crate) async fn run(&self, job: &Job, policy: &KindPolicy, pages_max: usize) -> TryEnd {
+        let attempt = Try {
+            driver: self,
+            job,
+            policy,
+            pages_max: pages_max.max(1),
+            checkpoint: RefCell::new(job.checkpoint.clone()),
+            pages: RefCell::default(),
+            found: Notify::new(),
+            notes: RefCell::default(),
+        };
+        let mut entity = None;
+        let ended = match tokio::time::timeout(policy.timeout, attempt.steps(&mut entity)).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => Err(Ended::TimedOut),
+        };
+        let outcome = match ended {
+            Ok(note) => Outcome::Completed { note },
+            Err(ended) => decide(ended, job.attempt, policy, self.clock.now(), chance()),
+        };
+        let counts = attempt.checkpoint.into_inner().counts;
+        TryEnd { outcome, entity, counts }
+    }
+
+    /// Writes the end of a try; while the ledger is out of reach, again and again, as long as the lease may hold.
+    pub(crate) async fn record(&self, lease: Lease, outcome: Outcome, entity: Option<Entity>, patience: Duration) {
+        let give_up = tokio::time::Instant::now() + patience;
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let record = Record { lease, outcome: outcome.clone(), entity: entity.clone() };
+            match self.ledger.record(record, self.clock.now()).await {
+                Ok(()) => return,
+                Err(LedgerError::Unavailable(reason)) if tokio::time::Instant::now() + wait < give_up => {
+                    tracing::warn!(job_id = %lease.job, reason, wait = ?wait, "record outcome");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+                // Stale: somebody else has the job, as is right. Anything else: the lease lapses and it is rescued.
+                Err(error) => {
+                    tracing::warn!(job_id = %lease.job, outcome = outcome.as_str(), reason = %error, "record outcome");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl<D: Domain> Try<'_, D> {
+    /// The job, step by step. What happens after upload is the next line.
+    async fn steps(&self, entity: &mut Option<Entity>) -> Result<Option<String>, Ended> {
+        self.progress("plan");
+        let plan = self.driver.domain.plan(self.job).await.map_err(Ended::Fault)?;
+        let Plan { requests, children, entity: planned, note } = plan;
+        *entity = planned;
+        self.notes.borrow_mut().extend(note);
+
+        self.ask_for(children).await?;
+        self.pages(requests).await?;
+        self.close().await?;
+
+        self.progress("record");
+        let notes = self.notes.borrow();
+        Ok((!notes.is_empty()).then(|| notes.join("; ")))
+    }
+
+    /// The plan's own children, once.
+    async fn ask_for(&self, children: Vec<NewJob>) -> Result<(), Ended> {
+        if children.is_empty() || self.checkpoint.borrow().holds(Part::Plan) {
+            return Ok(());
+        }
+        let receipt = Receipt { children, ..Receipt::new(self.job.lease, Part::Plan) };
+        self.commit(receipt, Counts::default()).await
+    }
+
+    /// All pages, the first ones and those that are found, at most `pages_max` at a time.
+    async fn pages(&self, first: Vec<D::Request>) -> Result<(), Ended> {
+        *self.pages.borrow_mut() = Pages::plan(first, &self.checkpoint.borrow())?;
+        let mut running = FuturesUnordered::new();
+        let mut ended: Option<Ended> = None;
+        loop {
+            while ended.is_none() && running.len() < self.pages_max && !self.draining() {
+                let Some((index, request)) = self.pages.borrow_mut().next() else { break };
+                if !self.checkpoint.borrow().holds(Part::Page(index)) {
+                    running.push(self.page(index, request));
+                }
+            }
+            self.progress("pages");
+            tokio::select! {
+                done = running.next() => match done {
+                    Some(Ok(())) => {}
+                    // The others finish and are committed; the first end is the one that counts.
+                    Some(Err(end)) => ended = ended.or(Some(end)),
+                    None => break,
+                },
+                () = self.found.notified() => {}
+            }
+        }
+        match ended {
+            Some(ended) => Err(ended),
+            None if self.pages.borrow().is_done() => Ok(()),
+            None => Err(Ended::Fault(Fault::Cancelled)),
+        }
+    }
+
+    /// One page: fetch, transform, upload. The room held in one pool is given up once there is room in the next.
+    async fn page(&self, index: u32, request: Arc<D::Request>) -> Result<(), Ended> {
+        let driver = self.driver;
+        let (fetched, room) = match self.ask(&driver.fetch, request, None).await {
+            Ok(answer) => answer,
+            Err(ended) => return self.rejected(index, ended).await,
+        };
+        self.page_done(StageName::Fetch, index);
+        let Fetched { answer, more, total, warning } = fetched;
+        self.warn(warning);
+        if self.pages.borrow_mut().found(index, more) {
+            self.found.notify_one();
+        }
+
+        let (transformed, room) = match self.ask(&driver.transform, Arc::new(answer), Some(room)).await {
+            Ok(answer) => answer,
+            Err(ended) => return self.rejected(index, ended).await,
+        };
+        self.page_done(StageName::Transform, index);
+        let Transformed { batch, rejects, children, received } = transformed;
+
+        let following = self.pages.borrow().following(index)?;
+        let receipt = Receipt { lease: self.job.lease, part: Part::Page(index), following, total, children, rejects };
+        self.upload(Delivery { batch, receipt, received }, Some(room)).await?;
+        self.page_done(StageName::Upload, index);
+        Ok(())
+    }
+
+    /// What comes once, when all pages are in.
+    async fn close(&self) -> Result<(), Ended> {
+        let checkpoint = self.checkpoint.borrow().clone();
+        if checkpoint.holds(Part::Closing) {
+            return Ok(());
+        }
+        let Some(batch) = self.driver.domain.close(self.job, &checkpoint) else { return Ok(()) };
+        self.progress("closing");
+        let receipt = Receipt::new(self.job.lease, Part::Closing);
+        self.upload(Delivery { batch, receipt, received: 0 }, None).await
+    }
+
+    /// Uploads and sees to it that the receipt is committed, with the rows or after them.
+    async fn upload(&self, delivery: Delivery<D::Batch>, room: Option<Room>) -> Result<(), Ended> {
+        let delivery = Arc::new(delivery);
+        let (uploaded, _room) = self.ask(&self.driver.upload, delivery.clone(), room).await?;
+        let Uploaded { mut counts, settled, note } = uploaded;
+        self.notes.borrow_mut().extend(note);
+        let receipt = &delivery.receipt;
+        match settled {
+            Settled::WithRows => {
+                let Receipt { part, following, total, .. } = receipt.clone();
+                self.checkpoint.borrow_mut().merge(part, following, total, &counts);
+                Ok(())
+            }
+            Settled::Separately => {
+                counts.received = delivery.received;
+                counts.rejected = receipt.rejects.len() as u64;
+                if self.is_the_whole_job(receipt, &counts) {
+                    return Ok(());
+                }
+                self.commit(receipt.clone(), counts).await
+            }
+        }
+    }
+
+    /// The one page of a job that left nothing behind needs no commit of its own: the record says it all.
+    fn is_the_whole_job(&self, receipt: &Receipt, counts: &Counts) -> bool {
+        receipt.part == Part::Page(0)
+            && receipt.following.is_none()
+            && receipt.children.is_empty()
+            && receipt.rejects.is_empty()
+            && counts.is_zero()
+            && self.pages.borrow().requests.len() == 1
+    }
+
+    async fn commit(&self, receipt: Receipt, counts: Counts) -> Result<(), Ended> {
+        let Receipt { part, following, total, .. } = receipt.clone();
+        match self.driver.ledger.commit(receipt, counts, self.driver.clock.now()).await {
+            Ok(()) => {
+                self.checkpoint.borrow_mut().merge(part, following, total, &counts);
+                Ok(())
+            }
+            Err(error) => Err(Ended::Fault(fault_of(error))),
+        }
+    }
+
+    /// A page that a stage rejected as a whole: it is committed as a reject, and the job goes on.
+    async fn rejected(&self, index: u32, ended: Ended) -> Result<(), Ended> {
+        let Ended::Fault(Fault::Reject { reason }) = ended else { return Err(ended) };
+        let raw = self.pages.borrow().request_text(index);
+        let receipt = Receipt {
+            following: self.pages.borrow().following(index)?,
+            rejects: vec![Reject { key: None, reason, raw }],
+            ..Receipt::new(self.job.lease, Part::Page(index))
+        };
+        self.commit(receipt, Counts { rejected: 1, ..Counts::default() }).await
+    }
+
+    /// Asks a pool, in place of the caller: tries a passing fault again, and a dead worker's input on another one.
+    async fn ask<S: Stage>(
+        &self,
+        mailbox: &Mailbox<S>,
+        input: Arc<S::Input>,
+        mut room: Option<Room>,
+    ) -> Result<(S::Output, Room), Ended> {
+        let mut tries = 0;
+        loop {
+            let failure = match mailbox.ask(self.job.id, input.clone(), room.take()).await {
+                Ok(answer) => return Ok((answer.output, answer.room)),
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Crashed(reason) => self.crashed(reason).await?,
+                Failure::Fault(Fault::Retry { reason, after }) => {
+                    tries += 1;
+                    if tries >= self.policy.page_tries {
+                        return Err(Ended::Fault(Fault::Retry { reason, after }));
+                    }
+                    let wait = self.policy.page_backoff.after(tries, chance()).max(after.unwrap_or_default());
+                    tracing::info!(reason, wait = ?wait, tries, "try page again");
+                    self.wait(wait).await?;
+                }
+                Failure::Fault(fault) => return Err(Ended::Fault(fault)),
+            }
+        }
+    }
+
+    /// Counts a worker that this job killed; the third one makes it poison.
+    async fn crashed(&self, reason: String) -> Result<(), Ended> {
+        let driver = self.driver;
+        let counted = driver.ledger.record_crash(self.job.lease, reason.clone(), driver.clock.now()).await;
+        let crashes = counted.map_err(|error| Ended::Fault(fault_of(error)))?;
+        if crashes >= self.policy.crashes_max {
+            return Err(Ended::Poison { crashes, reason });
+        }
+        Ok(())
+    }
+
+    /// A wait that drain cuts short.
+    async fn wait(&self, wait: Duration) -> Result<(), Ended> {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => Ok(()),
+            () = self.driver.phases.reached(Phase::Drain) => Err(Ended::Fault(Fault::Cancelled)),
+        }
+    }
+
+    fn draining(&self) -> bool {
+        self.driver.phases.now() >= Phase::Drain
+    }
+
+    fn warn(&self, warning: Option<String>) {
+        let Some(warning) = warning else { return };
+        tracing::warn!(warning, "job warned");
+        let (job, domain) = (self.job.id, self.job.domain.clone());
+        self.driver.events.tell(|| Event::JobWarned { job, domain, warning: warning.clone() });
+        self.notes.borrow_mut().push(warning);
+    }
+
+    fn page_done(&self, stage: StageName, page: u32) {
+        let Job { id: job, domain, .. } = self.job;
+        self.driver.events.tell(|| Event::PageDone { job: *job, domain: domain.clone(), stage, page });
+    }
+
+    fn progress(&self, step: &'static str) {
+        let checkpoint = self.checkpoint.borrow();
+        let completed = u64::from(checkpoint.prefix) + checkpoint.beyond.len() as u64;
+        let total = self.pages.borrow().known().max(completed);
+        let message = || {
+            let Counts { received, rejected, .. } = checkpoint.counts;
+            match checkpoint.total {
+                Some(all) => format!("{received} of {all} records, {rejected} rejected"),
+                None => format!("{received} records, {rejected} rejected"),
+            }
+        };
+        self.driver.board.progress(self.job.id, |progress| {
+            progress.step = step.into();
+            (progress.completed, progress.total) = (completed, total);
+            if !checkpoint.counts.is_zero() {
+                progress.message = message();
+            }
+        });
+        let Job { id: job, domain, kind, .. } = self.job;
+        self.driver.events.tell(|| Event::JobProgress {
+            job: *job,
+            domain: domain.clone(),
+            kind: kind.clone(),
+            progress: Progress { step: step.into(), completed, total, message: message() },
+        });
+    }
+}
+
+/// The pages of one try, as far as they are known.
+struct Pages<R> {
+    /// The number of `requests[0]`; what is before it was committed by an earlier try.
+    first: u32,
+    requests: VecDeque<Arc<R>>,
+    started: usize,
+}
+
+impl<R> Default for Pages<R> {
+    fn default() -> Self {
+        Self { first: 0, requests: VecDeque::new(), started: 0 }
+    }
+}
+
+impl<R: serde::Serialize + serde::de::DeserializeOwned> Pages<R> {
+    /// From the plan, or, if earlier tries came further than the plan's own requests, from where the checkpoint says.
+    fn plan(planned: Vec<R>, checkpoint: &Checkpoint) -> Result<Self, Ended> {
+        let first = checkpoint.prefix;
+        let mut requests: VecDeque<Arc<R>> = planned.into_iter().skip(first as usize).map(Arc::new).collect();
+        if let (true, Some(resume)) = (first > 0 && requests.is_empty(), &checkpoint.resume) {
+            let request = serde_json::from_value(resume.clone())
+                .map_err(|error| Ended::Fault(Fault::fail(format!("read the checkpoint's request: {error}"))))?;
+            requests.push_back(Arc::new(request));
+        }
+        Ok(Self { first, requests, started: 0 })
+    }
+
+    fn next(&mut self) -> Option<(u32, Arc<R>)> {
+        let request = self.requests.get(self.started)?.clone();
+        let index = self.number(self.started);
+        self.started += 1;
+        Some((index, request))
+    }
+
+    /// Takes in what page `index` found, if it is the last one known: only then is it new.
+    fn found(&mut self, index: u32, more: Vec<R>) -> bool {
+        let is_last = self.number(self.requests.len()) == index + 1;
+        if is_last && !more.is_empty() {
+            self.requests.extend(more.into_iter().map(Arc::new));
+            return true;
+        }
+        false
+    }
+
+    fn following(&self, index: u32) -> Result<Option<serde_json::Value>, Ended> {
+        let next = self.requests.get((index + 1 - self.first) as usize);
+        next.map(|request| serde_json::to_value(&**request))
+            .transpose()
+            .map_err(|error| Ended::Fault(Fault::fail(format!("write the next page's request: {error}"))))
+    }
+
+    fn request_text(&self, index: u32) -> String {
+        let request = self.requests.get((index - self.first) as usize);
+        request.and_then(|request| serde_json::to_string(&**request).ok()).unwrap_or_default()
+    }
+}
+
+impl<R> Pages<R> {
+    fn number(&self, position: usize) -> u32 {
+        self.first + u32::try_from(position).unwrap_or(u32::MAX)
+    }
+
+    fn known(&self) -> u64 {
+        u64::from(self.first) + self.requests.len() as u64
+    }
+
+    fn is_done(&self) -> bool {
+        self.started == self.requests.len()
+    }
+}
+
+/// What a failed write means for the job.
+fn fault_of(error: LedgerError) -> Fault {
+    match error {
+        // Whoever took the lease away has the job now; this try just ends.
+        LedgerError::Stale(_) => Fault::Cancelled,
+        LedgerError::Unavailable(reason) => Fault::unavailable("ledger", reason),
+        LedgerError::Missing(_) | LedgerError::Refused(_) | LedgerError::Guard(_) | LedgerError::Broken(_) => {
+            Fault::fail(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A pool: the equal workers of one stage, and their one mailbox.
+//!
+//! ```text
+//! Pool ── Mailbox (actors × mailbox places)
+//!  ├── slot 0 ── Worker (generation 7)      a slot is a place in the tree; its worker may change,
+//!  ├── slot 1 ── Worker (generation 3)      and each worker has a generation of its own
+//!  └── …
+//! ```
+//!
+//! The pool starts, retires and counts; whether a dead worker is started again is decided by [`crate::restart`], and
+//! carried out by the coordinator, which owns the timers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::Actor;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::chance;
+use crate::mailbox::Mailbox;
+use crate::restart::{Decision, RestartPolicy, Restarts};
+use crate::settings::PoolSettings;
+use crate::stage::{Stage, StageName};
+use crate::status::{Board, Part, PartKind, PartState};
+use crate::threads::{Thread, Threads};
+use crate::watch::{Exit, ExitGuard};
+use crate::worker::Worker;
+
+/// A worker is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerExit {
+    pub(crate) stage: StageName,
+    pub(crate) slot: usize,
+    pub(crate) generation: u64,
+    pub(crate) exit: Exit,
+}
+
+/// Told of every worker's end; must be safe to call while unwinding.
+pub(crate) type Watcher = Arc<dyn Fn(WorkerExit) + Send + Sync>;
+
+pub(crate) struct Pool<S: Stage> {
+    stage: StageName,
+    /// `catalog/fetch`.
+    name: String,
+    settings: S::Settings,
+    mailbox: Mailbox<S>,
+    threads: PoolThreads,
+    board: Board,
+    part: Arc<Part>,
+    watcher: Watcher,
+    slots: Vec<Slot>,
+    generation: u64,
+    /// Threads of workers that were retired and finish what they have in hand.
+    leaving: Vec<(u64, Thread)>,
+}
+
+/// Where the workers live.
+pub(crate) enum PoolThreads {
+    /// On the coordinator's own arbiter.
+    Shared,
+    /// On one arbiter each.
+    OneEach(Threads),
+}
+
+struct Slot {
+    generation: u64,
+    retire: CancellationToken,
+    thread: Option<Thread>,
+    restarts: Restarts,
+    part: Arc<Part>,
+}
+
+impl<S: Stage> Pool<S> {
+    pub(crate) fn start(
+        domain: &str,
+        stage: StageName,
+        settings: S::Settings,
+        size: PoolSettings,
+        threads: PoolThreads,
+        board: &Board,
+        watcher: Watcher,
+    ) -> Self {
+        let name = format!("{domain}/{stage}");
+        let part = board.part(&name, PartKind::Pool);
+        part.set(PartState::Idle);
+        let mailbox = Mailbox::new(size.capacity(), part.clone());
+        let board = board.clone();
+        let mut pool = Self {
+            stage,
+            name,
+            settings,
+            mailbox,
+            threads,
+            board,
+            part,
+            watcher,
+            slots: Vec::new(),
+            generation: 0,
+            leaving: Vec::new(),
+        };
+        pool.resize(size);
+        pool
+    }
+
+    pub(crate) fn mailbox(&self) -> Mailbox<S> {
+        self.mailbox.clone()
+    }
+
+    /// Grows by starting workers; shrinks by letting the last ones finish what they have in hand.
+    pub(crate) fn resize(&mut self, size: PoolSettings) {
+        let actors = size.actors.max(1);
+        self.mailbox.resize(size.capacity());
+        while self.slots.len() > actors {
+            if let Some(slot) = self.slots.pop() {
+                slot.retire.cancel();
+                self.board.remove(slot.part.name());
+                self.leaving.extend(slot.thread.map(|thread| (slot.generation, thread)));
+            }
+        }
+        while self.slots.len() < actors {
+            let part = self.board.part(&format!("{}/{}", self.name, self.slots.len()), PartKind::Worker);
+            self.slots.push(Slot {
+                generation: 0,
+                retire: CancellationToken::new(),
+                thread: None,
+                restarts: Restarts::default(),
+                part,
+            });
+            self.start_worker(self.slots.len() - 1);
+        }
+    }
+
+    fn start_worker(&mut self, index: usize) {
+        self.generation += 1;
+        let (stage, generation) = (self.stage, self.generation);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.generation = generation;
+        slot.retire = CancellationToken::new();
+        slot.part.set(PartState::Starting);
+        let watcher = self.watcher.clone();
+        let guard = ExitGuard::new(move |exit| watcher(WorkerExit { stage, slot: index, generation, exit }));
+        let (settings, mailbox) = (self.settings.clone(), self.mailbox.clone());
+        let (part, retire) = (slot.part.clone(), slot.retire.clone());
+        let worker = move || Worker { settings, mailbox, part, retire, guard };
+        match &self.threads {
+            PoolThreads::Shared => {
+                worker().start();
+            }
+            PoolThreads::OneEach(threads) => {
+                let thread = slot.thread.get_or_insert_with(|| threads.start());
+                Worker::start_in_arbiter(thread.handle(), move |_| worker());
+            }
+        }
+    }
+
+    /// Whether this was the slot's present worker, and if so what is to be done.
+    pub(crate) fn died(&mut self, exit: &WorkerExit, policy: &RestartPolicy) -> Option<Decision> {
+        self.leaving.retain(|(generation, _thread)| *generation != exit.generation);
+        let slot = self.slots.get_mut(exit.slot).filter(|slot| slot.generation == exit.generation)?;
+        slot.part.set(PartState::Restarting);
+        slot.part.set_job(None);
+        slot.part.say(&exit.exit.reason);
+        let decision = slot.restarts.died(policy, Instant::now(), chance());
+        if let Decision::Restart { .. } = decision {
+            slot.part.restarts.fetch_add(1, Ordering::Relaxed);
+            self.part.restarts.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(decision)
+    }
+
+    /// Starts a fresh worker in place of the dead one, unless the slot has gone or been filled meanwhile.
+    pub(crate) fn restart(&mut self, slot: usize, generation: u64) {
+        if self.slots.get(slot).is_some_and(|slot| slot.generation == generation) {
+            self.start_worker(slot);
+        }
+    }
+
+    /// Ends the workers where they stand and waits for their threads.
+    pub(crate) fn stop(mut self) -> impl Future<Output = ()> + 'static {
+        self.mailbox.close();
+        let slots = std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.thread);
+        let leaving = std::mem::take(&mut self.leaving).into_iter().map(|(_, thread)| thread);
+        let threads: Vec<Thread> = slots.chain(leaving).collect();
+        async move {
+            futures::future::join_all(threads.into_iter().map(Thread::join)).await;
+        }
+    }
+}
+
+/// With its coordinator gone the pool is nobody's: rest for one.
+impl<S: Stage> Drop for Pool<S> {
+    fn drop(&mut self) {
+        self.mailbox.close();
+        self.part.set(PartState::Stopped);
+    }
+}

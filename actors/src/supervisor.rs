@@ -1,0 +1,327 @@
+//! The supervisor: root of the tree.
+//!
+//! ```text
+//! Supervisor ── starts its children in order, stops them in reverse
+//! ├── services        one loop each
+//! └── coordinators    one a domain
+//! ```
+//!
+//! A child that dies is started again after a growing backoff. One that dies too often is *parked*: left alone for
+//! its cool-down, loudly, while the others run on; an operator may un-park it before.
+//!
+//! It does no work itself and holds no job: it decides ([`crate::restart`]), starts, stops, and says so.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle, WrapFuture,
+};
+use futures::future::LocalBoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::backoff::chance;
+use crate::child::{Child, RunningChild};
+use crate::events::Event;
+use crate::restart::{Decision, Restarts};
+use crate::runtime::Runtime;
+use crate::settings::{DomainSettings, PoolSettings};
+use crate::shutdown::{self, Ending};
+use crate::stage::StageName;
+use crate::status::{Part, PartKind, PartState};
+use crate::watch::{Exit, ExitGuard};
+
+pub(crate) struct Supervisor {
+    runtime: Runtime,
+    children: Vec<Slot>,
+    part: Arc<Part>,
+    stopping: bool,
+}
+
+struct Slot {
+    child: Box<dyn Child>,
+    running: Option<Box<dyn RunningChild>>,
+    /// Grows with every start and every wanted stop, so that a late word of an earlier one is told apart.
+    generation: u64,
+    restarts: Restarts,
+    part: Arc<Part>,
+    /// The start that is to come, after a backoff or a cool-down.
+    timer: Option<SpawnHandle>,
+}
+
+impl Supervisor {
+    fn start_child(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let Some(slot) = self.children.get_mut(index) else { return };
+        if self.stopping || slot.running.is_some() {
+            return;
+        }
+        slot.timer = None;
+        slot.generation += 1;
+        let generation = slot.generation;
+        let address = ctx.address();
+        let guard = ExitGuard::new(move |exit| address.do_send(ChildExit { index, generation, exit }));
+        slot.part.set(PartState::Starting);
+        slot.running = Some(slot.child.start(&self.runtime, guard));
+    }
+
+    fn park(&mut self, index: usize, reason: String, cool_down: Option<Duration>, ctx: &mut Context<Self>) {
+        let Some(slot) = self.children.get_mut(index) else { return };
+        let child = slot.child.name().to_owned();
+        slot.part.set(PartState::Parked);
+        slot.part.say(&reason);
+        match cool_down {
+            Some(wait) => {
+                tracing::error!(child, reason, cool_down = ?wait, "parked: its restarts are used up");
+                let at = self.runtime.clock.now().plus(wait);
+                slot.part.set_next_wake(Some(at));
+                slot.timer = Some(ctx.run_later(wait, move |this, ctx| this.unpark(index, ctx)));
+            }
+            None => tracing::warn!(child, reason, "parked"),
+        }
+        let cool_down = cool_down.unwrap_or_default();
+        self.runtime.events.tell(|| Event::Parked { child, reason, cool_down });
+    }
+
+    fn unpark(&mut self, index: usize, ctx: &mut Context<Self>) {
+        let Some(slot) = self.children.get_mut(index) else { return };
+        if let Some(timer) = slot.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        slot.restarts.forgive();
+        slot.part.set_next_wake(None);
+        let child = slot.child.name().to_owned();
+        tracing::info!(child, "un-parked");
+        self.runtime.events.tell(|| Event::Unparked { child });
+        self.start_child(index, ctx);
+    }
+
+    /// Takes a running child out, so that its end is nobody's surprise.
+    fn take(&mut self, index: usize, ctx: &mut Context<Self>) -> Option<Box<dyn RunningChild>> {
+        let slot = self.children.get_mut(index)?;
+        slot.generation += 1;
+        if let Some(timer) = slot.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        slot.running.take()
+    }
+
+    fn find(&self, name: &str) -> Result<usize, TreeError> {
+        let found = self.children.iter().position(|slot| slot.child.name() == name);
+        found.ok_or_else(|| TreeError::Unknown { name: name.to_owned(), known: self.names() })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.children.iter().map(|slot| slot.child.name().to_owned()).collect()
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.part.set(PartState::Busy);
+        for index in 0..self.children.len() {
+            self.start_child(index, ctx);
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ChildExit {
+    index: usize,
+    generation: u64,
+    exit: Exit,
+}
+
+impl Handler<ChildExit> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExit, ctx: &mut Context<Self>) {
+        let ChildExit { index, generation, exit } = exited;
+        let Some(slot) = self.children.get_mut(index) else { return };
+        if self.stopping || slot.generation != generation {
+            return;
+        }
+        slot.running = None;
+        let policy = slot.child.restart();
+        match slot.restarts.died(&policy, Instant::now(), chance()) {
+            Decision::Restart { after, count } => {
+                slot.part.restarts.fetch_add(1, Ordering::Relaxed);
+                slot.part.set(PartState::Restarting);
+                slot.part.say(&exit.reason);
+                let name = slot.child.name().to_owned();
+                slot.timer = Some(ctx.run_later(after, move |this, ctx| this.start_child(index, ctx)));
+                self.runtime.tell_restart(&name, &exit.reason, count, &policy, after);
+            }
+            Decision::GiveUp { .. } => {
+                let cool_down = slot.child.cool_down();
+                self.park(index, exit.reason, Some(cool_down), ctx);
+            }
+        }
+    }
+}
+
+/// Why an operator's word was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeError {
+    Unknown {
+        name: String,
+        known: Vec<String>,
+    },
+    Refused(String),
+    /// The tree is gone.
+    Stopped,
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TreeError::Unknown { name, known } => {
+                write!(f, "there is no {name:?} in the tree; there are: {}", known.join(", "))
+            }
+            TreeError::Refused(reason) => f.write_str(reason),
+            TreeError::Stopped => f.write_str("the service is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for TreeError {}
+
+/// All that an operator can ask of the tree.
+#[derive(Message)]
+#[rtype(result = "Result<(), TreeError>")]
+enum Command {
+    /// Stops the child, giving its jobs back, and starts it with its past forgiven.
+    Restart(String),
+    /// Stops the child until it is un-parked.
+    Park(String),
+    Unpark(String),
+}
+
+impl Handler<Command> for Supervisor {
+    type Result = ResponseActFuture<Self, Result<(), TreeError>>;
+
+    fn handle(&mut self, command: Command, ctx: &mut Context<Self>) -> Self::Result {
+        let (Command::Restart(name) | Command::Park(name) | Command::Unpark(name)) = &command;
+        let found = if self.stopping { Err(TreeError::Stopped) } else { self.find(name) };
+        let index = match found {
+            Ok(index) => index,
+            Err(error) => return Box::pin(std::future::ready(Err(error)).into_actor(self)),
+        };
+        let stopped: LocalBoxFuture<'static, ()> = match &command {
+            Command::Restart(_) | Command::Park(_) => match self.take(index, ctx) {
+                Some(running) => running.stop(),
+                None => Box::pin(std::future::ready(())),
+            },
+            Command::Unpark(_) => Box::pin(std::future::ready(())),
+        };
+        Box::pin(stopped.into_actor(self).map(move |(), this, ctx| {
+            match command {
+                Command::Restart(_) | Command::Unpark(_) => this.unpark(index, ctx),
+                Command::Park(_) => this.park(index, "by an operator".to_owned(), None, ctx),
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// Ends the tree; answered when everything has ended or the grace is over.
+#[derive(Message)]
+#[rtype(result = "Ending")]
+struct Shutdown {
+    grace: Duration,
+}
+
+impl Handler<Shutdown> for Supervisor {
+    type Result = ResponseActFuture<Self, Ending>;
+
+    fn handle(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
+        self.stopping = true;
+        self.part.set(PartState::Draining);
+        let children = (0..self.children.len())
+            .filter_map(|index| {
+                let name = self.children.get(index)?.child.name().to_owned();
+                Some((name, self.take(index, ctx)?))
+            })
+            .collect();
+        let sequence = shutdown::sequence(children, self.runtime.phases.clone(), shutdown.grace);
+        Box::pin(sequence.into_actor(self).map(|ending, this, _| {
+            this.part.set(PartState::Stopped);
+            ending
+        }))
+    }
+}
+
+/// The handle of a running tree.
+#[derive(Clone)]
+pub struct Tree {
+    address: Addr<Supervisor>,
+    runtime: Runtime,
+    domains: Arc<HashMap<String, watch::Sender<DomainSettings>>>,
+}
+
+impl Tree {
+    /// Starts the supervisor on the present arbiter and the children in their order.
+    pub fn start(runtime: Runtime, children: Vec<Box<dyn Child>>) -> Self {
+        let mut domains = HashMap::new();
+        let part = runtime.board.part("supervisor", PartKind::Supervisor);
+        let slots = children
+            .into_iter()
+            .map(|child| {
+                domains.extend(child.settings().map(|settings| (child.name().to_owned(), settings)));
+                let part = runtime.board.part(child.name(), child.kind());
+                Slot { child, running: None, generation: 0, restarts: Restarts::default(), part, timer: None }
+            })
+            .collect();
+        let supervisor = Supervisor { runtime: runtime.clone(), children: slots, part, stopping: false };
+        Self { address: supervisor.start(), runtime, domains: Arc::new(domains) }
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub async fn restart(&self, child: &str) -> Result<(), TreeError> {
+        self.command(Command::Restart(child.to_owned())).await
+    }
+
+    pub async fn park(&self, child: &str) -> Result<(), TreeError> {
+        self.command(Command::Park(child.to_owned())).await
+    }
+
+    pub async fn unpark(&self, child: &str) -> Result<(), TreeError> {
+        self.command(Command::Unpark(child.to_owned())).await
+    }
+
+    async fn command(&self, command: Command) -> Result<(), TreeError> {
+        self.address.send(command).await.unwrap_or(Err(TreeError::Stopped))
+    }
+
+    /// Changes the size of one pool while it runs.
+    pub fn resize(&self, domain: &str, stage: StageName, size: PoolSettings) -> Result<(), TreeError> {
+        if size.actors == 0 || size.mailbox == 0 {
+            return Err(TreeError::Refused("a pool needs at least one actor and one place".to_owned()));
+        }
+        self.change(domain, |settings| settings.pools.set(stage, size))
+    }
+
+    /// Changes the settings of a domain; a running one takes them at once, a parked one when it starts.
+    pub fn change(&self, domain: &str, change: impl FnOnce(&mut DomainSettings)) -> Result<(), TreeError> {
+        let settings = self.domains.get(domain).ok_or_else(|| TreeError::Unknown {
+            name: domain.to_owned(),
+            known: self.domains.keys().cloned().collect(),
+        })?;
+        settings.send_modify(change);
+        Ok(())
+    }
+
+    /// Quiet, drain, stop, within `grace`. A second call finds nothing left to do.
+    pub async fn shutdown(&self, grace: Duration) -> Ending {
+        self.address.send(Shutdown { grace }).await.unwrap_or_default()
+    }
+}
