@@ -8,6 +8,7 @@ pub mod domain;
 pub mod events;
 pub mod job;
 pub mod ledger;
+pub mod limits;
 pub mod shutdown;
 pub mod stage;
 pub mod status;
