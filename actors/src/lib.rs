@@ -17,6 +17,7 @@ mod pool;
 pub mod restart;
 pub mod runtime;
 pub mod settings;
+pub mod limits;
 pub mod shutdown;
 pub mod stage;
 pub mod status;
