@@ -11,3 +11,5 @@ pub mod ledger;
 pub mod shutdown;
 pub mod stage;
 pub mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
