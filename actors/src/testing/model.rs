@@ -104,8 +104,8 @@ impl Shape {
             domain: usize::from(a % 4 == 3),
             kind: usize::from(a / 4 % 2),
             priority: i32::from(b % 3) - 1,
-            key: (a / 8 % 3 == 0).then_some(usize::from(b / 3 % 3)),
-            delay: (c % 5 == 0).then_some(2 * i64::from(c)),
+            key: (a / 8).is_multiple_of(3).then_some(usize::from(b / 3 % 3)),
+            delay: c.is_multiple_of(5).then_some(2 * i64::from(c)),
             minds_children: c % 2 == 1,
         }
     }
