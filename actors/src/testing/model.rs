@@ -165,7 +165,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_ledger_in_memory_does_what_the_model_does(choices in proptest::collection::vec(any::<[u8; 4]>(), 0..160)) {
+        fn the_ledger_in_memory_is_as_the_model(choices in proptest::collection::vec(any::<[u8; 4]>(), 0..160)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let difference = runtime.block_on(check(&MemoryLedger::new(), &steps(&choices))).err();
             prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
