@@ -184,3 +184,68 @@ impl Ledger for MemoryLedger {
         self.lock().table.wakes.due().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::checkpoint::Part;
+    use crate::job::{FailCause, Outcome};
+    use serde_json::json;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    async fn start(ledger: &MemoryLedger) -> Lease {
+        ledger.enqueue(vec![NewJob::new("alpha", "one", json!({}))], NOW).await.unwrap();
+        let kinds = vec![("one".into(), 1)];
+        let claim =
+            Claim { domain: "alpha".into(), owner: "me".into(), max: 1, kinds, now: NOW, until: Timestamp(9_000) };
+        ledger.claim(claim).await.unwrap()[0].lease
+    }
+
+    #[tokio::test]
+    async fn an_injected_fault_is_met_once_and_changes_nothing() {
+        let ledger = MemoryLedger::new();
+        let job = || vec![NewJob::new("alpha", "one", json!({}))];
+        let full = LedgerError::Unavailable("disk full".to_owned());
+        ledger.fail_next(Op::Enqueue, full.clone());
+        assert_eq!(ledger.enqueue(job(), NOW).await, Err(full));
+        assert!(ledger.jobs(Filter::default()).await.unwrap().is_empty());
+        assert_eq!(ledger.enqueue(job(), NOW).await, Ok(vec![Enqueued::New(JobId(1))]));
+
+        ledger.cut("unplugged");
+        assert_eq!(ledger.release(NOW).await, Err(LedgerError::Unavailable("unplugged".to_owned())));
+        ledger.mend();
+        assert_eq!(ledger.release(NOW).await, Ok(Released::default()));
+        assert_eq!((ledger.calls(Op::Enqueue), ledger.calls(Op::Release), ledger.calls(Op::Claim)), (2, 2, 0));
+    }
+
+    #[tokio::test]
+    async fn rejects_and_sync_state_can_be_read() {
+        let ledger = MemoryLedger::new();
+        let entity = || Some(Entity { provider: "p".to_owned(), entity: "e".to_owned() });
+        let first = start(&ledger).await;
+        let reject = Reject { key: None, reason: "bad".to_owned(), raw: "{}".to_owned() };
+        let receipt = Receipt { rejects: vec![reject.clone()], ..Receipt::new(first, Part::Page(0)) };
+        let counts = Counts { received: 1, rejected: 1, ..Counts::default() };
+        ledger.commit(receipt.clone(), counts, NOW).await.unwrap();
+        ledger.commit(receipt, counts, NOW).await.unwrap();
+        assert_eq!(ledger.rejects(), [(first.job, reject)]);
+
+        assert_eq!(ledger.sync_state("p", "e"), None);
+        let outcome = Outcome::Completed { note: None };
+        ledger.record(Record { lease: first, outcome, entity: entity() }, Timestamp(2_000)).await.unwrap();
+        let second = start(&ledger).await;
+        let outcome = Outcome::Failed { cause: FailCause::Permanent, reason: "gone".to_owned() };
+        ledger.record(Record { lease: second, outcome, entity: entity() }, Timestamp(3_000)).await.unwrap();
+        let expected = Synced {
+            last_success_at: Some(Timestamp(2_000)),
+            last_error_at: Some(Timestamp(3_000)),
+            last_error: Some("gone".to_owned()),
+            last_job: Some(second.job),
+            counts,
+        };
+        assert_eq!(ledger.sync_state("p", "e"), Some(expected));
+    }
+}
