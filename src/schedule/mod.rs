@@ -11,5 +11,5 @@
 pub(crate) mod fake;
 pub mod missed;
 pub mod scheduler;
-//UPKEEP
+pub mod upkeep;
 pub mod when;
