@@ -9,11 +9,11 @@
 //! Everything that comes in is checked here, and every error says what was wrong and what would be right. What it
 //! does not do: know HTTP or a terminal, decide who may (the callers do), or reach into an actor.
 
+mod readiness;
 mod suggest;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use longshore_actors::clock::{Clock, Timestamp};
@@ -21,10 +21,14 @@ use longshore_actors::job::{JobId, NewJob, State};
 use longshore_actors::ledger::{Change, Enqueued, Filter, JobRecord, Ledger, LedgerError, Stats};
 use longshore_actors::shutdown::{Phase, Phases};
 use longshore_actors::stage::StageName;
-use longshore_actors::status::{Board, PartKind, PartState, Progress, Status};
+use longshore_actors::status::{Board, Progress, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::admin::readiness::{Check, Readiness};
+
+use crate::admin::readiness::judge;
+use crate::schedule::missed::Missed;
 use crate::schedule::scheduler::{Schedule, SchedulesHandle};
 use crate::store::{RejectedRecord, Store};
 
@@ -36,9 +40,6 @@ pub const ACTORS_MAX: usize = 1024;
 
 /// Places in the mailbox of one worker.
 pub const MAILBOX_MAX: usize = 65_536;
-
-/// A store that has not answered a probe by then does not take work.
-const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What an operator may do to the running tree. The supervisor's handle implements it.
 pub trait Tree: Send + Sync + 'static {
@@ -153,26 +154,9 @@ pub struct ScheduleView {
     /// A cron expression, or `every 300s`.
     pub when: String,
     pub zone: Option<String>,
-    pub missed: crate::schedule::missed::Missed,
+    pub missed: Missed,
     pub last: Option<Timestamp>,
     pub next: Option<Timestamp>,
-}
-
-/// Whether the service takes work, and what that was judged by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Readiness {
-    pub ready: bool,
-    pub checks: Vec<Check>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    pub name: String,
-    pub ok: bool,
-    /// If this fails, the service is not ready; the others are told and do not count: one parked domain or one
-    /// upstream that is down is no reason to take the other domains out of service.
-    pub vital: bool,
-    pub detail: String,
 }
 
 pub struct Admin {
@@ -303,28 +287,6 @@ impl Admin {
         Ok(self.store.rejects(domain, limit).await?)
     }
 
-    /// Whether the service takes work. It is judged by a write to the store: one that can only read is not ready.
-    pub async fn ready(&self) -> Readiness {
-        let probe = tokio::time::timeout(PROBE_DEADLINE, self.store.probe(self.clock().now())).await;
-        let store = match probe {
-            Ok(Ok(())) => Ok("written and read back".to_owned()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {PROBE_DEADLINE:?}")),
-        };
-        let phase = match self.phases.now() {
-            Phase::Running => Ok("running".to_owned()),
-            Phase::Quiet | Phase::Drain | Phase::Stop => Err("shutting down".to_owned()),
-        };
-        let mut checks = vec![check("store", true, store), check("phase", true, phase)];
-        for status in self.board.statuses() {
-            match status.kind {
-                PartKind::Coordinator | PartKind::Dependency => checks.push(check(&status.name, false, judge(&status))),
-                PartKind::Supervisor | PartKind::Pool | PartKind::Worker | PartKind::Service => {}
-            }
-        }
-        Readiness { ready: checks.iter().all(|check| check.ok || !check.vital), checks }
-    }
-
     fn view(&self, record: JobRecord, parts: &[Status]) -> JobView {
         let progress = self.board.running_job(record.id).map(|running| running.progress);
         let why = self.why(&record, parts);
@@ -379,46 +341,18 @@ fn unknown(what: &str, typed: &str, known: &[String]) -> String {
     format!("there is no {what} {typed_short:?}{hint}; known: {}", known.join(", "))
 }
 
-fn check(name: &str, vital: bool, result: Result<String, String>) -> Check {
-    let ok = result.is_ok();
-    let (Ok(detail) | Err(detail)) = result;
-    Check { name: name.to_owned(), ok, vital, detail }
-}
-
-/// Whether a part works, and what it says of itself.
-fn judge(status: &Status) -> Result<String, String> {
-    let word = match status.state {
-        PartState::Starting => "starting",
-        PartState::Idle => "idle",
-        PartState::Busy => "busy",
-        PartState::Waiting => "waiting",
-        PartState::Restarting => "restarting",
-        PartState::Draining => "draining",
-        PartState::Parked => "parked",
-        PartState::Stopped => "stopped",
-    };
-    let text = match &status.last {
-        Some(last) => format!("{word}: {last}"),
-        None => word.to_owned(),
-    };
-    match status.state {
-        PartState::Starting | PartState::Idle | PartState::Busy => Ok(text),
-        PartState::Waiting | PartState::Restarting | PartState::Draining | PartState::Parked | PartState::Stopped => {
-            Err(text)
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
     use crate::schedule::fake::FakeStore;
     use crate::schedule::scheduler::Scheduler;
     use crate::schedule::when::When;
+    use longshore_actors::status::{PartKind, PartState};
     use serde_json::json;
 
     /// 2026-03-01 00:00:00 UTC.

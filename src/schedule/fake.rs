@@ -1,5 +1,7 @@
 //! A store in memory for the tests of the schedules, the operators' door and the HTTP server: just enough of one.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
