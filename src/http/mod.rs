@@ -189,10 +189,11 @@ mod tests {
 
     use super::*;
     use crate::admin::tests::{FakeTree, START, admin, request};
+    use crate::admin::{DomainsView, JobView};
     use crate::schedule::fake::FakeStore;
     use crate::store::RejectedRecord;
     use actix_web::http::StatusCode;
-    use longshore_actors::job::{JobId, NewJob};
+    use longshore_actors::job::{JobId, NewJob, State};
     use longshore_actors::ledger::Ledger;
     use longshore_actors::status::PartKind;
     use reqwest::Method;
@@ -335,6 +336,8 @@ mod tests {
         let (status, job) = server.get("/api/v1/jobs/1").await;
         assert_eq!((status, &job["params"]["group"], &job["priority"]), (StatusCode::OK, &json!("A"), &json!(-1)));
         assert!(job.as_object().unwrap().contains_key("progress"));
+        let view: JobView = serde_json::from_value(job).unwrap();
+        assert_eq!((view.record.id, view.record.state), (JobId(1), State::Waiting), "the command line reads it back");
 
         let (status, job) = server.post("/api/v1/jobs/1/cancel", json!({ "reason": "wrong group" })).await;
         assert_eq!(
@@ -348,7 +351,7 @@ mod tests {
         let (status, job) = server.post("/api/v1/jobs/1/retry", json!({})).await;
         assert_eq!((status, &job["state"]), (StatusCode::OK, &json!("waiting")));
         assert_eq!(server.post("/api/v1/jobs/1/retry", json!({})).await.0, StatusCode::CONFLICT);
-        assert_eq!(server.part.status().depth, 0);
+        assert!(server.part.status().done >= 10, "every answer is counted");
         server.stop().await;
     }
 
@@ -369,6 +372,7 @@ mod tests {
         let (_, domains) = server.get("/api/v1/domains").await;
         assert_eq!(domains["parts"][0]["name"], json!("http"));
         assert_eq!(domains["stats"]["kinds"][0]["waiting"], json!(1));
+        assert!(serde_json::from_value::<DomainsView>(domains).is_ok());
         let (_, schedules) = server.get("/api/v1/schedules").await;
         assert_eq!(schedules["schedules"][0]["zone"], json!("Europe/Berlin"));
         let (_, rejects) = server.get("/api/v1/rejects?domain=catalog&limit=5").await;
