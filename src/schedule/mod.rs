@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Work that comes with time: schedules that put jobs into the ledger, and the upkeep of the ledger itself.
+//!
+//! ```text
+//! when ──▶ missed ──▶ scheduler ──fire──▶ store (one row a fire, and its job, in one transaction)
+//!                     upkeep ──release, rescue, prune──▶ ledger;  ──probe──▶ upstreams
+//! ```
+//!
+//! [`when`] and [`missed`] decide and are pure; [`scheduler`] and [`upkeep`] are the two running parts.
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod missed;
+pub mod scheduler;
+pub mod upkeep;
+pub mod when;
