@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Other people's services, as this one reads them: one HTTP client for all providers.
+//!
+//! ```text
+//!                      Upstream::get
+//!  drains? ──▶ breaker open? ──▶ bucket ──▶ breaker's pass ──▶ send, read the body ──▶ judge ──▶ Reply | Fault
+//!  Cancelled   Unavailable       in order    probes one at      one deadline, one       │
+//!                                            a time             size cap                ├─▶ breaker: good | bad
+//!                                                                                       └─▶ bucket: pause
+//! ```
+//!
+//! One [`Upstream`] is one credential at one host, cheap to clone and shared by all actors of a domain. Every limit has
+//! a number in its [`UpstreamSettings`].
+//!
+//! Invariants: no secret is in a log, an error, a URL for logs or a `Debug` form; the key never goes to another origin,
+//! whatever a redirect says; an outage ends in `Unavailable`, which burns no attempt; no wait goes past a drain.
+//!
+//! It does not know what a 404 means to a provider: that is for the typed client of the domain, which gets every answer
+//! that is not a 429 or a 5xx as a [`Reply`].
+
+mod client;
+mod exchange;
+#[cfg(test)]
+mod loopback;
+mod reply;
+mod secret;
+mod settings;
+mod verdict;
+
+pub use client::{Probe, Upstream, UpstreamStatus};
+pub use reply::Reply;
+pub use secret::Secret;
+pub use settings::{Auth, UpstreamError, UpstreamSettings};
