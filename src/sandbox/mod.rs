@@ -109,7 +109,10 @@ impl Sandbox {
 fn serve(state: Arc<State>, listener: TcpListener, ready: &mpsc::SyncSender<io::Result<ServerHandle>>) {
     actix_rt::System::new().block_on(async move {
         let app = move || App::new().app_data(web::Data::from(state.clone())).configure(routes);
-        let server = HttpServer::new(app).workers(1).disable_signals().keep_alive(KEEP_ALIVE).listen(listener);
+        // A client that closes its half has left: without this its hung requests would stay for good.
+        let server =
+            HttpServer::new(app).workers(1).disable_signals().keep_alive(KEEP_ALIVE).h1_allow_half_closed(false);
+        let server = server.listen(listener);
         // The other end waits for this one message, and the thread has no one else to tell.
         match server.map(HttpServer::run) {
             Ok(server) => {

@@ -272,6 +272,10 @@ async fn dial_hang_ends_with_its_client_or_with_the_sandbox() {
     let request = request(&client, &sandbox, "/organisation").timeout(Duration::from_millis(50));
     assert!(request.send().await.unwrap_err().is_timeout());
     assert_eq!(sandbox.stats().faults.hung, 1);
+    // The client is gone: the request is given up, it does not pile up.
+    while sandbox.stats().in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
 
     let waiting = tokio::spawn({
         let request = client.get(format!("{}/organisation", sandbox.base_url())).header("X-API-Key", API_KEY);
