@@ -139,6 +139,11 @@ impl Config {
             .collect()
     }
 
+    /// Whether nobody said anything about `key`.
+    pub fn is_default(&self, key: &str) -> bool {
+        self.values.place(key).is_empty()
+    }
+
     /// The text of the built-in defaults.
     pub fn defaults_text() -> &'static str {
         DEFAULTS
@@ -150,7 +155,7 @@ fn applies_live(key: &str) -> bool {
         let mut steps = key.split('.');
         pattern.split('.').all(|wanted| steps.next().is_some_and(|step| wanted == "*" || wanted == step))
     };
-    LIVE.iter().any(|pattern| fits(&pattern))
+    LIVE.iter().any(fits)
 }
 
 fn insert(table: &mut toml::Table, key: &str, value: toml::Value) {

@@ -33,8 +33,10 @@ use crate::telemetry::lines::Lines;
 #[derive(Clone)]
 pub struct Telemetry {
     pub screen: Screen,
-    set_filter: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+    set_filter: Arc<SetFilter>,
 }
+
+type SetFilter = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
