@@ -168,6 +168,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 }
 
 fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    // An empty LONGSHORE_CONFIG is how a shell says that it names none.
+    let named = named.filter(|file| !file.as_os_str().is_empty());
     named.or_else(|| Some(PathBuf::from(USUAL_FILE)).filter(|file| file.exists()))
 }
 

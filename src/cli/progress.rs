@@ -115,11 +115,18 @@ impl Picture {
             }
             Event::PageDone { stage, .. } => *self.done_mut(*stage) += 1,
             Event::JobEnded { job, outcome, counts, .. } => {
-                if let Some(row) = self.running.remove(job) {
-                    self.pages_before += row.total;
-                }
+                let row = self.running.remove(job);
+                let (total, done) = row.map_or((0, 0), |row| (row.total, row.completed));
                 match *outcome {
-                    "completed" => self.completed += 1,
+                    "completed" => {
+                        self.completed += 1;
+                        self.pages_before += total;
+                    }
+                    "failed" | "cancelled" => {
+                        self.troubled += 1;
+                        self.pages_before += done;
+                    }
+                    // It comes back, and its pages with it.
                     _ => self.troubled += 1,
                 }
                 self.counts.add(counts);
@@ -287,12 +294,13 @@ mod tests {
             page(1, StageName::Upload),
             page(2, StageName::Fetch),
             ended(2, "retry"),
+            progress(2, 1, 6),
             ended(1, "completed"),
         ] {
             picture.take(&event);
         }
         assert_eq!((picture.pages(), picture.done(StageName::Fetch), picture.counts.inserted), (10, 2, 10));
-        assert_eq!(picture.summary(), "1 of 10 pages, 0 jobs running, 1 completed, 1 to try again or failed");
+        assert_eq!(picture.summary(), "1 of 10 pages, 1 jobs running, 1 completed, 1 to try again or failed");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,5 @@
 //! What the catalog domain has beside [`Domain`].
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -32,12 +31,4 @@ pub struct CatalogKeys {
 pub struct RemovalGuard {
     pub ratio: f64,
     pub rows: u64,
-}
-
-impl Deref for Catalog {
-    type Target = Domain;
-
-    fn deref(&self) -> &Domain {
-        &self.domain
-    }
 }

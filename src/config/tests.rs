@@ -48,12 +48,12 @@ fn the_defaults_read_as_documented() {
     assert_eq!((catalog.own.groups.len(), catalog.own.per_page), (5, 200));
     assert_eq!(catalog.own.fresh_for, 30 * Duration::from_secs(86_400));
     assert_eq!(catalog.own.removal_guard, RemovalGuard { ratio: 0.2, rows: 50 });
-    assert_eq!(catalog.jobs.keys().collect::<Vec<_>>(), ["bundle", "country", "full", "group"]);
-    assert_eq!(catalog.jobs["full"].stuck_after, Duration::from_secs(3600));
-    let monthly = catalog.jobs["full"].schedule.clone().unwrap();
+    assert_eq!(catalog.domain.jobs.keys().collect::<Vec<_>>(), ["bundle", "country", "full", "group"]);
+    assert_eq!(catalog.domain.jobs["full"].stuck_after, Duration::from_secs(3600));
+    let monthly = catalog.domain.jobs["full"].schedule.clone().unwrap();
     assert_eq!(monthly.when, When::Cron { text: "0 3 1 * *".into(), zone: "UTC".into() });
     assert_eq!(monthly.jitter, Duration::from_secs(300));
-    assert!(catalog.jobs["group"].schedule.is_none() && catalog.api_key.is_none());
+    assert!(catalog.domain.jobs["group"].schedule.is_none() && catalog.domain.api_key.is_none());
 }
 
 #[test]
@@ -86,11 +86,12 @@ fn flags_win_over_environment_over_file_over_default() {
     ];
     let config = load(file, &env, &[("service.threads", "7"), ("service.threads", "6")]).unwrap();
     let catalog = &config.domains.catalog;
-    assert_eq!((catalog.pools.fetch.actors, catalog.pools.fetch.mailbox, catalog.pools.upload.actors), (8, 6, 2));
+    let pools = catalog.domain.pools;
+    assert_eq!((pools.fetch.actors, pools.fetch.mailbox, pools.upload.actors), (8, 6, 2));
     assert_eq!((config.service.threads, config.log.level.as_str()), (6, "debug"));
     assert_eq!(config.store.url.to_string(), "sqlite://b.db");
     // A key of digits stays text.
-    assert_eq!(catalog.api_key.as_ref().unwrap().expose(), "12345");
+    assert_eq!(catalog.domain.api_key.as_ref().unwrap().expose(), "12345");
     assert_eq!(config.notes, ["REDIS_URL is set, and nothing uses it yet"]);
 
     let explained = config.explain();
@@ -117,11 +118,11 @@ fn lists_and_tables_come_from_the_environment_too() {
     let config = load("", &env, &[("domains.catalog.jobs.country.backoff.base", "1s")]).unwrap();
     let catalog = &config.domains.catalog;
     assert_eq!(catalog.own.groups, ["Standard Fixed", "Regional Bundles"]);
-    assert!(!catalog.enabled && catalog.rate_per_second == 2.0);
-    let schedule = catalog.jobs["full"].schedule.clone().unwrap();
+    assert!(!catalog.domain.enabled && catalog.domain.rate_per_second == 2.0);
+    let schedule = catalog.domain.jobs["full"].schedule.clone().unwrap();
     assert_eq!((schedule.when, schedule.missed), (When::Every(Duration::from_secs(6 * 3600)), Missed::Skip));
-    assert_eq!(catalog.jobs["group"].backoff.growth, Growth::Fixed);
-    assert_eq!(catalog.jobs["country"].backoff.base, Duration::from_secs(1));
+    assert_eq!(catalog.domain.jobs["group"].backoff.growth, Growth::Fixed);
+    assert_eq!(catalog.domain.jobs["country"].backoff.base, Duration::from_secs(1));
 }
 
 #[test]
@@ -130,8 +131,8 @@ fn values_are_interpolated_after_parsing_and_only_in_the_file() {
     let env = [("HOST", "localhost:1"), ("ESIM_GO_API_KEY", "a$${b}")];
     let config = load(file, &env, &[]).unwrap();
     assert_eq!(config.service.threads, 5);
-    assert_eq!(config.domains.catalog.base_url, "http://localhost:1/v2");
-    assert_eq!(config.domains.catalog.api_key.as_ref().unwrap().expose(), "a$${b}");
+    assert_eq!(config.domains.catalog.domain.base_url, "http://localhost:1/v2");
+    assert_eq!(config.domains.catalog.domain.api_key.as_ref().unwrap().expose(), "a$${b}");
     // What the environment holds cannot become structure.
     let file = "[domains.catalog]\ngroups = ['${GROUP}']\n";
     let config = load(file, &[("GROUP", "a', 'b\nrows = 1")], &[]).unwrap();
