@@ -35,6 +35,21 @@ pub struct Row {
     pub hash: [u8; 16],
 }
 
+impl Rows {
+    pub fn new(table: &'static Table) -> Self {
+        Self { table, rows: Vec::new() }
+    }
+
+    /// Placeholder.
+    pub fn push(&mut self, cells: Vec<Cell>, details: Vec<Vec<Vec<Cell>>>) {
+        let key = self.table.key;
+        self.rows.retain(|row| row.cells[..key] != cells[..key]);
+        let hash = blake3::hash(format!("{cells:?}{details:?}").as_bytes());
+        let hash = hash.as_bytes().first_chunk().copied().unwrap_or_default();
+        self.rows.push(Row { cells, details, hash });
+    }
+}
+
 /// What transform hands to upload for a store target.
 #[derive(Debug, Default)]
 pub struct Batch {
