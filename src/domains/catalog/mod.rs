@@ -94,6 +94,16 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Small calls must make up a page without a rest.
+    fn whole_pages(mut self) -> Self {
+        self.per_page = self.per_page.max(1);
+        self.per_page_fallback = self.per_page_fallback.clamp(1, self.per_page);
+        self.per_page -= self.per_page % self.per_page_fallback;
+        self
+    }
+}
+
 pub struct Catalog {
     settings: Settings,
     client: EsimGo,
@@ -109,17 +119,13 @@ impl Catalog {
     }
 
     fn with_transport(
-        mut settings: Settings,
+        settings: Settings,
         transport: Arc<dyn Transport>,
         breakers: Vec<Arc<Breaker>>,
         store: Arc<dyn Store>,
         clock: Clock,
     ) -> Self {
-        // Small calls must make up a page without a rest.
-        settings.per_page = settings.per_page.max(1);
-        settings.per_page_fallback = settings.per_page_fallback.clamp(1, settings.per_page);
-        settings.per_page -= settings.per_page % settings.per_page_fallback;
-        Self { settings, client: EsimGo::new(transport), breakers, store, clock }
+        Self { settings: settings.whole_pages(), client: EsimGo::new(transport), breakers, store, clock }
     }
 }
 
@@ -166,5 +172,20 @@ impl Domain for Catalog {
     fn close(&self, job: &Job, checkpoint: &Checkpoint) -> Option<Batch> {
         let task = Task::read(&job.kind, &job.params).ok()?;
         plan::close(&self.settings, &task, checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_made_up_of_small_calls_without_a_rest() {
+        for (per_page, fallback, expected) in
+            [(200, 50, (200, 50)), (120, 50, (100, 50)), (20, 50, (20, 20)), (0, 0, (1, 1)), (7, 0, (7, 1))]
+        {
+            let settings = Settings { per_page, per_page_fallback: fallback, ..Settings::default() }.whole_pages();
+            assert_eq!((settings.per_page, settings.per_page_fallback), expected);
+        }
     }
 }
