@@ -32,8 +32,8 @@ use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Domain, Plan};
 use longshore_actors::job::{Fault, Job};
 
+use crate::domains::catalog::client::EsimGo;
 pub use crate::domains::catalog::client::{BASE_URL, HEALTH_PATH, KEY_HEADER};
-use crate::domains::catalog::client::{EsimGo, Transport};
 pub use crate::domains::catalog::fetch::{Fetch, FetchSettings};
 pub use crate::domains::catalog::model::{Answer, ListPage, Listing, Request};
 use crate::domains::catalog::plan::Task;
@@ -115,17 +115,7 @@ pub struct Catalog {
 impl Catalog {
     pub fn new(settings: Settings, upstream: Upstream, store: Arc<dyn Store>, clock: Clock) -> Self {
         let breakers = vec![upstream.breaker()];
-        Self::with_transport(settings, Arc::new(upstream), breakers, store, clock)
-    }
-
-    fn with_transport(
-        settings: Settings,
-        transport: Arc<dyn Transport>,
-        breakers: Vec<Arc<Breaker>>,
-        store: Arc<dyn Store>,
-        clock: Clock,
-    ) -> Self {
-        Self { settings: settings.whole_pages(), client: EsimGo::new(transport), breakers, store, clock }
+        Self { settings: settings.whole_pages(), client: EsimGo::new(Arc::new(upstream)), breakers, store, clock }
     }
 }
 
