@@ -66,9 +66,101 @@ pub fn fault(error: LedgerError) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use longshore_actors::job::{JobId, Lease};
+    #![allow(clippy::unwrap_used)]
+
+    use async_trait::async_trait;
+    use longshore_actors::checkpoint::{Counts, Part};
+    use longshore_actors::clock::Timestamp;
+    use longshore_actors::job::{JobId, Lease, NewJob};
+    use longshore_actors::ledger::{Enqueued, Ledger, Receipt};
 
     use super::*;
+    use crate::store::table::Table;
+    use crate::store::{Committed, RejectedRecord, SyncState};
+
+    /// Answers commits with one inserted row and previews with one updated; everything else is out of reach.
+    struct Scripted {
+        guard: bool,
+    }
+
+    fn unused<T>() -> Result<T, LedgerError> {
+        Err(LedgerError::Broken("an upload asks for nothing else".to_owned()))
+    }
+
+    #[async_trait]
+    impl Store for Scripted {
+        fn ledger(&self) -> Arc<dyn Ledger> {
+            panic!("an upload never touches the ledger")
+        }
+
+        async fn commit(&self, _: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
+            assert_eq!(now, Timestamp(7), "the clock's now");
+            if self.guard {
+                return Err(LedgerError::Guard("60 of 100 rows would go".to_owned()));
+            }
+            Ok(Committed { counts: Counts { inserted: 1, ..Counts::default() }, note: None })
+        }
+
+        async fn preview(&self, _: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
+            Ok(Committed { counts: Counts { updated: 1, ..Counts::default() }, note: Some("why".to_owned()) })
+        }
+
+        async fn sync_state(&self, _: &str, _: &str) -> Result<Option<SyncState>, LedgerError> {
+            unused()
+        }
+
+        async fn sync_states(&self) -> Result<Vec<SyncState>, LedgerError> {
+            unused()
+        }
+
+        async fn rejects(&self, _: Option<&str>, _: usize) -> Result<Vec<RejectedRecord>, LedgerError> {
+            unused()
+        }
+
+        async fn last_fire(&self, _: &str) -> Result<Option<Timestamp>, LedgerError> {
+            unused()
+        }
+
+        async fn fire(&self, _: &str, _: Timestamp, _: NewJob, _: Timestamp) -> Result<Option<Enqueued>, LedgerError> {
+            unused()
+        }
+
+        async fn take_quota(&self, _: &str, _: u32, _: u32, _: Timestamp) -> Result<bool, LedgerError> {
+            unused()
+        }
+
+        async fn probe(&self, _: Timestamp) -> Result<(), LedgerError> {
+            unused()
+        }
+
+        async fn count_rows(&self, _: &'static Table) -> Result<u64, LedgerError> {
+            unused()
+        }
+
+        async fn close(&self) {}
+    }
+
+    async fn upload(guard: bool, dry_run: bool) -> Result<Uploaded, Fault> {
+        let clock = Clock::following_tokio(Timestamp(7));
+        let target = StoreTarget { store: Arc::new(Scripted { guard }), clock, dry_run };
+        let receipt = Receipt::new(Lease { job: JobId(1), fence: 1 }, Part::Page(0));
+        let delivery = Delivery { batch: Batch::default(), receipt, received: 1 };
+        StoreUpload::open(&target).await?.run(Arc::new(delivery)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_are_committed_with_their_receipt() {
+        let uploaded = upload(false, false).await.unwrap();
+        assert_eq!((uploaded.counts.inserted, uploaded.settled), (1, Settled::WithRows));
+        assert_eq!(upload(true, false).await, Err(Fault::fail("60 of 100 rows would go")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dry_run_only_looks() {
+        let uploaded = upload(true, true).await.unwrap();
+        assert_eq!((uploaded.counts.updated, uploaded.settled), (1, Settled::Separately));
+        assert_eq!(uploaded.note.as_deref(), Some("why"));
+    }
 
     #[test]
     fn an_error_of_the_store_is_a_decision() {

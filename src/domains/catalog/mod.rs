@@ -32,8 +32,8 @@ use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Domain, Plan};
 use longshore_actors::job::{Fault, Job};
 
+use crate::domains::catalog::client::EsimGo;
 pub use crate::domains::catalog::client::{BASE_URL, HEALTH_PATH, KEY_HEADER};
-use crate::domains::catalog::client::{EsimGo, Transport};
 pub use crate::domains::catalog::fetch::{Fetch, FetchSettings};
 pub use crate::domains::catalog::model::{Answer, ListPage, Listing, Request};
 use crate::domains::catalog::plan::Task;
@@ -94,6 +94,16 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Small calls must make up a page without a rest.
+    fn whole_pages(mut self) -> Self {
+        self.per_page = self.per_page.max(1);
+        self.per_page_fallback = self.per_page_fallback.clamp(1, self.per_page);
+        self.per_page -= self.per_page % self.per_page_fallback;
+        self
+    }
+}
+
 pub struct Catalog {
     settings: Settings,
     client: EsimGo,
@@ -105,21 +115,7 @@ pub struct Catalog {
 impl Catalog {
     pub fn new(settings: Settings, upstream: Upstream, store: Arc<dyn Store>, clock: Clock) -> Self {
         let breakers = vec![upstream.breaker()];
-        Self::with_transport(settings, Arc::new(upstream), breakers, store, clock)
-    }
-
-    fn with_transport(
-        mut settings: Settings,
-        transport: Arc<dyn Transport>,
-        breakers: Vec<Arc<Breaker>>,
-        store: Arc<dyn Store>,
-        clock: Clock,
-    ) -> Self {
-        // Small calls must make up a page without a rest.
-        settings.per_page = settings.per_page.max(1);
-        settings.per_page_fallback = settings.per_page_fallback.clamp(1, settings.per_page);
-        settings.per_page -= settings.per_page % settings.per_page_fallback;
-        Self { settings, client: EsimGo::new(transport), breakers, store, clock }
+        Self { settings: settings.whole_pages(), client: EsimGo::new(Arc::new(upstream)), breakers, store, clock }
     }
 }
 
@@ -166,5 +162,20 @@ impl Domain for Catalog {
     fn close(&self, job: &Job, checkpoint: &Checkpoint) -> Option<Batch> {
         let task = Task::read(&job.kind, &job.params).ok()?;
         plan::close(&self.settings, &task, checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_made_up_of_small_calls_without_a_rest() {
+        for (per_page, fallback, expected) in
+            [(200, 50, (200, 50)), (120, 50, (100, 50)), (20, 50, (20, 20)), (0, 0, (1, 1)), (7, 0, (7, 1))]
+        {
+            let settings = Settings { per_page, per_page_fallback: fallback, ..Settings::default() }.whole_pages();
+            assert_eq!((settings.per_page, settings.per_page_fallback), expected);
+        }
     }
 }
