@@ -29,7 +29,7 @@ UPDATE jobs SET children_open = children_open + 1,
     children_cancelled = max(children_cancelled - (?2 = 'cancelled'), 0)
 WHERE id = ?1";
 
-const OPEN_CHILDREN: &str = "
+pub(super) const OPEN_CHILDREN: &str = "
 SELECT id FROM jobs WHERE parent = ?1 AND state IN ('waiting', 'delayed', 'active')";
 
 pub fn change(tx: &mut Tx<'_>, job: JobId, change: &Change, now: Timestamp) -> OpResult<()> {

@@ -9,7 +9,7 @@ use rusqlite::{Row, params, params_from_iter};
 use serde_json::Value;
 
 use crate::store::sqlite::head;
-use crate::store::sqlite::names::{self, Names};
+use crate::store::sqlite::names::Names;
 use crate::store::sqlite::tx::{OpResult, Tx};
 
 /// Delayed jobs made waiting in one call: a few milliseconds of the writer's time.
@@ -18,18 +18,18 @@ const RELEASE_MAX: i64 = 1000;
 /// Jobs given back in one round of a rescue: bounds what is held in memory, not how many are given back.
 const RESCUE_ROUND: usize = 1000;
 
-const RENEW: &str = "
+pub(super) const RENEW: &str = "
 UPDATE jobs SET lease_until = ?3 WHERE id = ?1 AND state = 'active' AND owner IS NOT NULL AND fence = ?2";
 
-const RELEASE: &str = "
+pub(super) const RELEASE: &str = "
 UPDATE jobs SET state = 'waiting'
 WHERE id IN (SELECT id FROM jobs WHERE state = 'delayed' AND run_at <= ?1 ORDER BY run_at LIMIT ?2)
 RETURNING domain, kind";
 
-const NEXT_DUE: &str = "SELECT min(run_at) FROM jobs WHERE state = 'delayed'";
+pub(super) const NEXT_DUE: &str = "SELECT min(run_at) FROM jobs WHERE state = 'delayed'";
 
 /// The fence grows here too, so that the dead owner's lease is stale from now on and not only from the next claim.
-const GIVE_BACK: &str = "
+pub(super) const GIVE_BACK: &str = "
 UPDATE jobs SET state = 'waiting', attempt = max(attempt - 1, 0), fence = fence + 1, owner = NULL, lease_until = NULL
 WHERE id IN (SELECT id FROM jobs WHERE state = 'active' AND owner IS NOT NULL AND CONDITION LIMIT 1000)
 RETURNING domain, kind, id, attempt + 1, started_at";
@@ -69,7 +69,7 @@ pub fn claim(tx: &mut Tx<'_>, claim: &Claim) -> OpResult<Vec<Job>> {
 
 /// The statement for so many kinds: one arm each, which reads no more of the ready index than its kind has room for.
 /// Its parameters: now, until, owner, domain, max, then kind and room of each.
-fn claim_sql(kinds: usize) -> String {
+pub(super) fn claim_sql(kinds: usize) -> String {
     let arms: Vec<String> = (0..kinds)
         .map(|index| {
             let (kind, room) = (6 + 2 * index, 7 + 2 * index);

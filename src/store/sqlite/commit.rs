@@ -1,6 +1,6 @@
 //! Settles one part of a job: rows, checkpoint, children and rejects in one transaction, under the job's lease.
 
-use longshore_actors::checkpoint::{Counts, Part};
+use longshore_actors::checkpoint::{Checkpoint, Counts, Part};
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::NewJob;
 use longshore_actors::ledger::{Receipt, Reject};
@@ -27,10 +27,11 @@ pub fn drafts(children: &[NewJob]) -> Vec<Draft> {
 /// The ledger's half alone: the rows went to another target, which counted them.
 pub fn receipt(tx: &mut Tx<'_>, receipt: &Receipt, drafts: &[Draft], counts: Counts, now: Timestamp) -> OpResult<()> {
     let head = Head::leased(tx, receipt.lease)?;
-    if head.checkpoint()?.holds(receipt.part) {
+    let checkpoint = head.checkpoint()?;
+    if checkpoint.holds(receipt.part) {
         return Ok(());
     }
-    settle(tx, &head, receipt, drafts, &counts, now)
+    settle(tx, &head, checkpoint, receipt, drafts, &counts, now)
 }
 
 /// Rows and receipt together. A part that is held already writes nothing and counts nothing.
@@ -43,7 +44,8 @@ pub fn delivery(
     now: Timestamp,
 ) -> OpResult<Committed> {
     let head = Head::leased(tx, receipt.lease)?;
-    if head.checkpoint()?.holds(receipt.part) {
+    let checkpoint = head.checkpoint()?;
+    if checkpoint.holds(receipt.part) {
         return Ok(Committed::default());
     }
     let at = rows::iso(now);
@@ -59,13 +61,14 @@ pub fn delivery(
             Removed::Nothing { note: why } => note = Some(why),
         }
     }
-    settle(tx, &head, receipt, drafts, &counts, now)?;
+    settle(tx, &head, checkpoint, receipt, drafts, &counts, now)?;
     Ok(Committed { counts, note })
 }
 
 fn settle(
     tx: &mut Tx<'_>,
     head: &Head,
+    mut checkpoint: Checkpoint,
     receipt: &Receipt,
     drafts: &[Draft],
     counts: &Counts,
@@ -75,7 +78,6 @@ fn settle(
     if receipt.part == Part::Closing {
         removal::forget(tx, head.id)?;
     }
-    let mut checkpoint = head.checkpoint()?;
     checkpoint.merge(receipt.part, receipt.following.clone(), receipt.total, counts);
     tx.execute(CHECKPOINT, params![head.id.0, head::json_text(&checkpoint)?])?;
     enqueue::children(tx, drafts, head.id, now)

@@ -16,7 +16,7 @@ UPDATE jobs SET unique_key = ?2, unique_scope = ?3, unique_until = ?4, unique_he
 
 const ADD_OPEN: &str = "UPDATE jobs SET children_open = children_open + ?2 WHERE id = ?1";
 
-const HOLDER: &str = "SELECT id, unique_until FROM jobs WHERE unique_key = ?1 AND unique_held = 1";
+pub(super) const HOLDER: &str = "SELECT id, unique_until FROM jobs WHERE unique_key = ?1 AND unique_held = 1";
 
 /// A new job with its params as text: made on the caller's thread, so that the writer does not.
 #[derive(Debug)]

@@ -183,14 +183,7 @@ impl End {
     }
 }
 
-pub fn note_attempt(
-    tx: &Tx<'_>,
-    job: JobId,
-    attempt: u32,
-    outcome: &str,
-    reason: &str,
-    at: Timestamp,
-) -> OpResult<()> {
+pub fn note_attempt(tx: &Tx<'_>, job: JobId, attempt: u32, outcome: &str, reason: &str, at: Timestamp) -> OpResult<()> {
     tx.execute(NOTE_ATTEMPT, params![job.0, attempt, at.0, outcome, reason])?;
     tx.execute(FORGET_ATTEMPTS, params![job.0, ATTEMPTS_MAX])?;
     Ok(())

@@ -20,13 +20,8 @@ impl Lock {
     pub fn take(path: &Path) -> Result<Lock, OpenError> {
         let beside = lock_path(path);
         let unwritable = |source| OpenError::Unwritable { path: beside.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&beside)
-            .map_err(unwritable)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&beside).map_err(unwritable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

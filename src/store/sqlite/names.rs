@@ -32,7 +32,6 @@ impl Names {
         let text = row.get_ref(column)?.as_str()?;
         Ok(self.get(text))
     }
-
 }
 
 /// The state in a column of a row.

@@ -88,8 +88,7 @@ pub fn open(path: &Path, settings: &Settings, now: Timestamp) -> Result<Opened, 
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()
     {
-        std::fs::create_dir_all(folder)
-            .map_err(|source| OpenError::Unwritable { path: folder.to_owned(), source })?;
+        std::fs::create_dir_all(folder).map_err(|source| OpenError::Unwritable { path: folder.to_owned(), source })?;
     }
     let lock = Lock::take(path)?;
     let mut writer = writer(path, settings).map_err(|error| OpenError::of(path, error))?;

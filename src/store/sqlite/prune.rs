@@ -13,7 +13,7 @@ const REJECTS_MAX: i64 = 100_000;
 
 /// The oldest jobs of one final state up to a time. One that still holds its key for a time stays until that is over,
 /// or a second job with the key could come in.
-const OLDEST: &str = "
+pub(super) const OLDEST: &str = "
 SELECT id, domain, kind, state, bytes, finished_at FROM jobs
 WHERE state = ?1 AND finished_at IS NOT NULL AND finished_at <= ?2
     AND NOT (unique_held = 1 AND coalesce(unique_until, 0) > ?3)
@@ -60,6 +60,10 @@ pub fn prune(tx: &mut Tx<'_>, retention: &Retention, now: Timestamp) -> OpResult
         }
     }
     jobs += prune_bytes(tx, bytes_max, now, batch - jobs)?;
+    if jobs > 0 {
+        // Numbers are not handed out twice, also after a restart on an emptied table.
+        tx.execute(REMEMBER_LAST, [(tx.memory.next_id - 1).to_string()])?;
+    }
     let rejects = tx.execute(
         PRUNE_REJECTS,
         params![i64::try_from(batch).unwrap_or(i64::MAX), now.minus(failed_for).0, REJECTS_MAX],
@@ -111,10 +115,6 @@ fn oldest(tx: &mut Tx<'_>, state: State, until: Timestamp, now: Timestamp, max: 
 }
 
 fn delete(tx: &mut Tx<'_>, job: Finished) -> OpResult<()> {
-    // Numbers are not handed out twice, also after a restart on an emptied table.
-    if job.id.0 + 1 >= tx.memory.next_id {
-        tx.execute(REMEMBER_LAST, [job.id.0.to_string()])?;
-    }
     tx.execute("DELETE FROM jobs WHERE id = ?1", [job.id.0])?;
     tx.execute("DELETE FROM job_attempts WHERE job = ?1", [job.id.0])?;
     tx.execute("DELETE FROM snapshot_keys WHERE job = ?1", [job.id.0])?;

@@ -29,7 +29,7 @@ ON CONFLICT (provider, entity) DO UPDATE SET
     last_error_at = excluded.last_error_at, last_job = excluded.last_job, last_error = excluded.last_error";
 
 pub fn record(tx: &mut Tx<'_>, record: &Record, now: Timestamp) -> OpResult<()> {
-    let head = Head::leased(tx, record.lease)?;
+    let mut head = Head::leased(tx, record.lease)?;
     if let Some(entity) = &record.entity {
         sync(tx, &head, entity, &record.outcome, now)?;
     }
@@ -39,7 +39,7 @@ pub fn record(tx: &mut Tx<'_>, record: &Record, now: Timestamp) -> OpResult<()> 
             Ok(())
         }
         Outcome::Completed { note } => {
-            let head = Head { message: note.clone(), ..head };
+            head.message = note.clone();
             let end = head.end_after_children();
             head.finish(tx, end, now)
         }

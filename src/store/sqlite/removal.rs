@@ -46,11 +46,8 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
         return Ok(Removed::Nothing { note });
     }
     let name = table.name;
-    let live = count(
-        tx,
-        &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"),
-        params![value],
-    )?;
+    let live =
+        count(tx, &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"), params![value])?;
     let vanished = vanished(tx, table, column, key, params![value, job.0])?;
     let gone = vanished.len() as u64;
     if !guard.allows(gone, live) {

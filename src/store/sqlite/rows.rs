@@ -3,7 +3,7 @@
 //! For each row the hash that stands in the table is read by key; the same hash and not removed means that nothing is
 //! written. Otherwise the row is put in or overwritten, and its details are replaced as a whole.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
@@ -129,7 +129,7 @@ fn stands(find: &mut Statement<'_>, table: &Table, row: &Row) -> rusqlite::Resul
 /// Writes the rows that differ from what stands.
 pub fn write(tx: &mut Tx<'_>, rows: &Rows, changed_at: &str) -> OpResult<Counts> {
     let table = rows.table;
-    let sql = tx.memory.tables.entry(table.name).or_insert_with(|| Rc::new(TableSql::of(table))).clone();
+    let sql = tx.memory.tables.entry(table.name).or_insert_with(|| Arc::new(TableSql::of(table))).clone();
     let mut find = tx.prepare(&sql.find)?;
     let mut upsert = tx.prepare(&sql.upsert)?;
     let mut details = Vec::with_capacity(sql.details.len());

@@ -49,12 +49,7 @@ pub fn applied(conn: &Connection) -> rusqlite::Result<Vec<Applied>> {
     }
     let mut statement = conn.prepare("SELECT version, name, checksum, applied_at FROM migrations ORDER BY version")?;
     let rows = statement.query_map([], |row| {
-        Ok(Applied {
-            version: row.get(0)?,
-            name: row.get(1)?,
-            checksum: row.get(2)?,
-            at: Timestamp(row.get(3)?),
-        })
+        Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)?, at: Timestamp(row.get(3)?) })
     })?;
     rows.collect()
 }
@@ -82,13 +77,7 @@ struct Found {
     key: usize,
 }
 
-fn verify_columns(
-    conn: &Connection,
-    name: &str,
-    key: usize,
-    columns: &[Column],
-    kept: &[Found],
-) -> Result<(), String> {
+fn verify_columns(conn: &Connection, name: &str, key: usize, columns: &[Column], kept: &[Found]) -> Result<(), String> {
     let found = describe(conn, name).map_err(|error| format!("{name}: {error}"))?;
     if found.is_empty() {
         return Err(format!("there is no table {name}"));
@@ -117,8 +106,7 @@ fn verify_columns(
 }
 
 fn describe(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Found>> {
-    let mut statement =
-        conn.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1) ORDER BY cid")?;
+    let mut statement = conn.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1) ORDER BY cid")?;
     let rows = statement.query_map([table], |row| {
         Ok(Found { name: row.get(0)?, kind: row.get(1)?, required: row.get(2)?, key: row.get::<_, i64>(3)? as usize })
     })?;

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use crate::store::sqlite::names::{self, Names};
 
 /// One statement for each index, so that none reads the table itself.
-const LOAD: &str = "
+pub(super) const LOAD: &str = "
 SELECT domain, kind, 'waiting', count(*), 0 FROM jobs WHERE state = 'waiting' GROUP BY domain, kind
 UNION ALL
 SELECT domain, kind, 'delayed', count(*), 0 FROM jobs WHERE state = 'delayed' GROUP BY domain, kind

@@ -1,10 +1,10 @@
 //! What an operation of the writer sees: the open transaction, and a place for what is to happen once it is committed.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_actors::clock::Timestamp;
-use longshore_actors::job::{JobId, Lease, Name, State};
+use longshore_actors::job::{JobId, Name, State};
 use longshore_actors::ledger::LedgerError;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Params};
 
@@ -66,7 +66,7 @@ pub struct Memory {
     pub names: Names,
     /// The number of the next job. A group that is rolled back leaves a gap, which harms nobody.
     pub next_id: i64,
-    pub tables: HashMap<&'static str, Rc<TableSql>>,
+    pub tables: HashMap<&'static str, Arc<TableSql>>,
 }
 
 /// What is to happen once the transaction is committed.
@@ -177,5 +177,4 @@ impl<'a> Tx<'a> {
         self.memory.next_id += 1;
         JobId(id)
     }
-
 }

@@ -136,6 +136,19 @@ impl Writer {
         self.end();
     }
 
+    /// Runs one operation before the queue is served.
+    pub fn once<T, F>(&mut self, work: F) -> Result<T, LedgerError>
+    where
+        F: Fn(&mut Tx<'_>) -> OpResult<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (message, mut answer) = op(work);
+        let mut group = Vec::new();
+        self.take(message, &mut group);
+        self.settle(&mut group);
+        answer.try_recv().unwrap_or_else(|_| Err(LedgerError::Broken("an operation was not answered".into())))
+    }
+
     fn take(&mut self, message: Message, group: &mut Vec<Member>) {
         match message {
             Message::Op(op) => group.push(Member { op, verdict: Ok(()) }),
