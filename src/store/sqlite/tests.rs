@@ -321,10 +321,16 @@ async fn a_failure_in_a_group_harms_nobody_else() {
     // Holds the writer until the whole group waits.
     let (held, hold) = std::sync::mpsc::channel::<()>();
     let hold = Mutex::new(hold);
+    let started = Arc::new(tokio::sync::Notify::new());
     let first = tokio::spawn({
-        let store = harness.store.clone();
-        async move { store.write(move |_| Ok(hold.lock().unwrap().recv().ok())).await }
+        let (store, started) = (harness.store.clone(), started.clone());
+        let work = move |_: &mut Tx<'_>| {
+            started.notify_one();
+            Ok(hold.lock().unwrap().recv().ok())
+        };
+        async move { store.write(work).await }
     });
+    started.notified().await;
     let insert = |tx: &mut Tx<'_>, key: &str| tx.execute("INSERT INTO meta (key, value) VALUES (?1, '')", [key]);
     let mut group = Vec::new();
     for number in 0..20 {
