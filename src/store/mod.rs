@@ -11,6 +11,7 @@
 //! between them stands in their own folders.
 
 pub mod batch;
+pub mod migrations;
 pub mod sqlite;
 pub mod table;
 
