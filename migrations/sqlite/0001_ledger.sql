@@ -67,6 +67,13 @@ CREATE TABLE job_attempts (
     PRIMARY KEY (job, n)
 ) STRICT, WITHOUT ROWID;
 
+-- From when the fires of a schedule count, unless it has fired since.
+CREATE TABLE schedules (
+    name TEXT NOT NULL PRIMARY KEY,
+    expression TEXT NOT NULL,
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- One row a fire of a schedule: the primary key is what makes a fire happen once.
 CREATE TABLE fires (
     schedule TEXT NOT NULL,

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use longshore_actors::ledger::LedgerError;
 
 use crate::config::ConfigErrors;
+use crate::http::BindError;
+use crate::service::StartError;
 
 /// The exit codes, which scripts rely on. They stand in `--help`, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +103,19 @@ impl std::error::Error for Failure {}
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         Self::new(Exit::Config, errors.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = match &error {
+            StartError::Store(_)
+            | StartError::Scratch(_)
+            | StartError::Bind(BindError::InUse(_) | BindError::Io(..)) => Exit::Unavailable,
+            StartError::Upstream(_) | StartError::Schedule { .. } => Exit::Config,
+            StartError::Bind(BindError::Open(_) | BindError::EmptyToken) => Exit::Config,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 

@@ -15,6 +15,7 @@ pub mod config;
 pub mod demo;
 pub mod domains;
 pub mod exit;
+pub mod follow;
 pub mod jobs;
 pub mod migrate;
 pub mod output;

@@ -111,7 +111,8 @@ impl Picture {
             }
             Event::JobProgress { job, kind, progress, .. } => {
                 let longshore_actors::status::Progress { step, completed, total, message } = progress.clone();
-                self.running.insert(*job, Row { kind: kind.clone(), step, completed, total, message });
+                self.running
+                    .insert(*job, Row { kind: kind.clone(), step: step.into_owned(), completed, total, message });
             }
             Event::PageDone { stage, .. } => *self.done_mut(*stage) += 1,
             Event::JobEnded { job, outcome, counts, .. } => {

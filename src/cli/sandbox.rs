@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli::Context;
+use serde_json::json;
+
 use crate::cli::exit::Failure;
+use crate::cli::run::Signals;
+use crate::cli::{Context, block_on};
 use crate::config::parse_duration;
+use crate::sandbox::{self, Dials, Settings, SlowBody};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -36,13 +40,19 @@ pub struct Args {
     /// Fraction of answers that are broken JSON
     #[arg(long, default_value_t = 0.0, value_parser = fraction)]
     pub malformed_rate: f64,
-    /// Send bodies at this many bytes a second; 0 is at once
+    /// Fraction of answers that take ten seconds for their body
+    #[arg(long, default_value_t = 0.0, value_parser = fraction)]
+    pub slow_rate: f64,
+    /// Fraction of requests that are never answered
+    #[arg(long, default_value_t = 0.0, value_parser = fraction)]
+    pub hang_rate: f64,
+    /// Refuse a perPage above this with 401, as the provider does; 0 is no limit
     #[arg(long, default_value_t = 0)]
-    pub slow_body: u64,
-    /// Fraction of bundles that differ from the first sync's
+    pub page_max: u32,
+    /// Fraction of bundles that get another price with each `POST /_sandbox/advance`
     #[arg(long, default_value_t = 0.0, value_parser = fraction)]
     pub changed: f64,
-    /// Fraction of bundles that have vanished since the first sync
+    /// Fraction of bundles that vanish with each `POST /_sandbox/advance`
     #[arg(long, default_value_t = 0.0, value_parser = fraction)]
     pub vanished: f64,
 }
@@ -56,6 +66,56 @@ fn fraction(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("a fraction is from 0 to 1".to_owned()) }
 }
 
-pub fn execute(_args: Args, _context: Context) -> Result<(), Failure> {
-    Err(Failure::internal("not wired yet"))
+/// How long the body of a slow answer takes.
+const SLOW_BODY: Duration = Duration::from_secs(10);
+
+impl Args {
+    fn dials(&self) -> Dials {
+        Dials {
+            latency: self.latency,
+            jitter: self.jitter,
+            error_rate: self.error_rate,
+            limit_per_second: (self.rate_limit > 0).then_some(self.rate_limit),
+            slow_body: (self.slow_rate > 0.0).then_some(SlowBody { fraction: self.slow_rate, duration: SLOW_BODY }),
+            cut_rate: self.cut_rate,
+            malformed_rate: self.malformed_rate,
+            hang_rate: self.hang_rate,
+            page_max: (self.page_max > 0).then_some(self.page_max),
+            bare_list: false,
+            changed: self.changed,
+            vanished: self.vanished,
+        }
+    }
+}
+
+pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
+    let settings = Settings {
+        listen: args.listen,
+        seed: args.seed,
+        bundles: args.bundles as usize,
+        api_key: sandbox::API_KEY.to_owned(),
+        dials: args.dials(),
+    };
+    block_on(async {
+        let mut signals = Signals::new()?;
+        let handle = sandbox::Sandbox::start(settings).map_err(|error| {
+            Failure::unavailable(format!(
+                "cannot start the sandbox on {}: {error}; choose another --listen",
+                args.listen
+            ))
+        })?;
+        let (url, key) = (handle.base_url(), handle.api_key().to_owned());
+        context.output.show(&json!({ "base_url": url, "api_key": key }), || {
+            format!(
+                "The sandbox serves {} bundles at {url}\n\n  ESIM_GO_API_KEY={key} \\\n  \
+                 LONGSHORE__DOMAINS__CATALOG__BASE_URL={url} \\\n  longshore sync catalog\n\n\
+                 Its dials: GET and PUT http://{}/_sandbox/dials\n",
+                args.bundles,
+                handle.addr()
+            )
+        })?;
+        signals.stop().await;
+        handle.stop();
+        Ok(())
+    })
 }

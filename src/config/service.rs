@@ -158,8 +158,6 @@ pub struct Upkeep {
     #[serde(deserialize_with = "units::duration")]
     pub lease: Duration,
     #[serde(deserialize_with = "units::duration")]
-    pub renew_every: Duration,
-    #[serde(deserialize_with = "units::duration")]
     pub prune_every: Duration,
     #[serde(deserialize_with = "units::duration")]
     pub probe_every: Duration,

@@ -189,7 +189,7 @@ fn wrong_types_are_told_all_at_once() {
         "longshore.toml:12:11: domains.catalog.enabled: expected true or false, found text",
         "longshore.toml:13:11: domains.catalog.timeout: `5 parsecs` is not a duration",
         "longshore.toml:14:12: domains.catalog.body_max: `64` is not a size",
-        "longshore.toml:15:11: domains.catalog.api_key: expected text in quotes, found a whole number",
+        "longshore.toml:15:11: domains.catalog.api_key: a secret is written as a string in quotes",
         "longshore.toml:16:12: domains.catalog.jobs_max: expected a whole number of 0 or more, found -1",
         "longshore.toml:17:14: domains.catalog.schedules.0: `kind` is missing",
         "longshore.toml:19:11: domains.catalog.jobs.full.backoff: `slow` is not a backoff",
@@ -204,7 +204,7 @@ fn wrong_types_are_told_all_at_once() {
 
 #[test]
 fn values_that_do_not_fit_are_told() {
-    let text = "[service]\nthreads = 0\n[upkeep]\nrenew_every = '29s'\n[domains.catalog]\nbase_url = 'api.example.org'\n\
+    let text = "[service]\nthreads = 0\n[upkeep]\nlease = '1ms'\n[domains.catalog]\nbase_url = 'api.example.org'\n\
                 rate_per_second = 0\nper_page = 10000\ngroups = ['a', 'a']\nremoval_guard = { ratio = 20 }\n\
                 schedules = [{ name = 'uk', kind = 'contry', every = '6h' }, { name = 'uk', kind = 'full', every = '1h' }]\n\
                 [domains.catalog.pools.upload]\nactors = 0\n[domains.catalog.restart]\nbackoff_min = '1h'\n\
@@ -212,7 +212,7 @@ fn values_that_do_not_fit_are_told() {
     let told = lines(text);
     for wanted in [
         "longshore.toml:2:11: service.threads: expected a number from 1 to 256, found 0",
-        "longshore.toml:4:15: upkeep.renew_every: is at most half of upkeep.lease",
+        "longshore.toml:4:9: upkeep.lease: is at least \"100ms\"",
         "longshore.toml:6:12: domains.catalog.base_url: `api.example.org` is not an address",
         "longshore.toml:7:19: domains.catalog.rate_per_second: is above 0",
         "longshore.toml:8:12: domains.catalog.per_page: expected a number from 1 to 6000, found 10000",

@@ -49,18 +49,12 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     for (key, wait) in [
         ("upkeep.every", upkeep.every),
         ("upkeep.lease", upkeep.lease),
-        ("upkeep.renew_every", upkeep.renew_every),
         ("upkeep.prune_every", upkeep.prune_every),
         ("upkeep.probe_every", upkeep.probe_every),
         ("upkeep.stats_every", upkeep.stats_every),
     ] {
         check.expect(wait >= Duration::from_millis(100), key, "is at least \"100ms\"");
     }
-    check.expect(
-        upkeep.renew_every * 2 <= upkeep.lease,
-        "upkeep.renew_every",
-        "is at most half of upkeep.lease, or one late renewal gives running jobs away",
-    );
 
     let Domains { catalog } = domains;
     check_domain(&mut check, "domains.catalog", &catalog.domain);

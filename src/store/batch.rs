@@ -165,8 +165,8 @@ pub struct Batch {
     pub removal: Option<Removal>,
 }
 
-/// Marks the rows of `table` that lie in `scope` and were not seen by this job, if the snapshot is complete
-/// (as many different keys seen as `expected`) and the guard allows it.
+/// Marks the rows of `table` that lie in `scope` and were not seen by this job, if the snapshot is complete and the
+/// guard allows it.
 #[derive(Debug)]
 pub struct Removal {
     pub table: &'static Table,
@@ -174,8 +174,9 @@ pub struct Removal {
     pub scope: (&'static str, String),
     /// The key column that `seen` speaks of.
     pub key: &'static str,
-    /// Records in the snapshot, as the upstream says. Fewer seen: nothing is removed, and the job says so.
-    pub expected: u64,
+    /// Records that the upstream says there are and that were not received. With any, the snapshot is not complete:
+    /// nothing is removed, and the job says so.
+    pub missing: u64,
     pub guard: Guard,
     /// A table whose rows are removed with the last row of `table` that names them: table and its key column.
     pub orphans: Option<(&'static Table, &'static str)>,
@@ -216,6 +217,7 @@ mod tests {
             Column::nullable("price", ColumnKind::Decimal),
         ],
         details: &[PARTS],
+        link: false,
     };
 
     fn text(text: &str) -> Cell {

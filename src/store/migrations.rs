@@ -40,7 +40,7 @@ pub struct Applied {
 }
 
 /// One line of `longshore migrate --status`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
     pub version: u32,
     pub name: String,

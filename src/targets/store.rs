@@ -75,6 +75,7 @@ mod tests {
     use longshore_actors::ledger::{Enqueued, Ledger, Receipt};
 
     use super::*;
+    use crate::store::batch::{Cell, Row};
     use crate::store::table::Table;
     use crate::store::{Committed, RejectedRecord, SyncState};
 
@@ -115,6 +116,14 @@ mod tests {
 
         async fn rejects(&self, _: Option<&str>, _: usize) -> Result<Vec<RejectedRecord>, LedgerError> {
             unused()
+        }
+
+        async fn schedule_since(&self, _: &str, _: &str, now: Timestamp) -> Result<Timestamp, LedgerError> {
+            Ok(now)
+        }
+
+        async fn rows(&self, _: &'static Table, _: Vec<Cell>, _: usize) -> Result<Vec<Row>, LedgerError> {
+            Ok(Vec::new())
         }
 
         async fn last_fire(&self, _: &str) -> Result<Option<Timestamp>, LedgerError> {

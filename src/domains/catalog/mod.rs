@@ -78,6 +78,8 @@ pub struct Settings {
     pub removal_guard: Guard,
     /// Report what would change and write nothing.
     pub dry_run: bool,
+    /// A transform worker panics on every so-manieth page: for `demo --faults`.
+    pub panic_every: Option<u32>,
 }
 
 impl Default for Settings {
@@ -90,6 +92,7 @@ impl Default for Settings {
             fresh_for: Duration::from_secs(30 * 24 * 60 * 60),
             removal_guard: Guard { rows: 50, ratio: 0.2, lifted: false },
             dry_run: false,
+            panic_every: None,
         }
     }
 }
@@ -140,7 +143,9 @@ impl Domain for Catalog {
         FetchSettings { client: self.client.clone(), per_call_small: self.settings.per_page_fallback }
     }
 
-    fn transform(&self) {}
+    fn transform(&self) -> Option<u32> {
+        self.settings.panic_every
+    }
 
     fn upload(&self) -> StoreTarget {
         StoreTarget { store: Arc::clone(&self.store), clock: self.clock.clone(), dry_run: self.settings.dry_run }

@@ -71,11 +71,16 @@ impl Task {
         #[serde(deny_unknown_fields)]
         struct Country {
             iso: String,
+            /// Taken and without effect: these two kinds sync whenever they are asked.
+            #[serde(default, rename = "force")]
+            _force: bool,
         }
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Bundle {
             name: String,
+            #[serde(default, rename = "force")]
+            _force: bool,
         }
         match kind {
             FULL => read(kind, params).map(|Full { force }| Task::Full { force }),
@@ -84,13 +89,13 @@ impl Task {
                 Ok(Task::Group { group: name(kind, "group", &group)?, force, allow_removal })
             }
             COUNTRY => {
-                let Country { iso: code } = read(kind, params)?;
+                let Country { iso: code, _force } = read(kind, params)?;
                 let iso = iso::alpha2(&code)
                     .ok_or_else(|| Fault::fail(format!("params of {kind}: iso {code:?} is no ISO country code")))?;
                 Ok(Task::Country { iso })
             }
             BUNDLE => {
-                let Bundle { name: bundle } = read(kind, params)?;
+                let Bundle { name: bundle, _force } = read(kind, params)?;
                 Ok(Task::Bundle { name: name(kind, "name", &bundle)? })
             }
             _ => Err(Fault::fail(format!("the catalog has no job kind {kind:?}"))),
@@ -188,13 +193,15 @@ pub fn close(settings: &Settings, task: &Task, checkpoint: &Checkpoint) -> Optio
         return None;
     };
     // An empty group is a misspelt one more often than a cleared one.
-    let expected = checkpoint.total.filter(|total| *total > 0)?;
+    let total = checkpoint.total.filter(|total| *total > 0)?;
     let guard = settings.removal_guard;
     let removal = Removal {
         table: &BUNDLE_GROUPS,
         scope: ("group_name", group.to_string()),
         key: "bundle_name",
-        expected,
+        // By records received, not by keys: a record that is listed twice, or whose name cannot be read, would keep
+        // the group from ever being complete.
+        missing: total.saturating_sub(checkpoint.counts.received),
         guard: Guard { lifted: guard.lifted || *allow_removal, ..guard },
         orphans: Some((&BUNDLES, "name")),
     };
@@ -280,7 +287,7 @@ mod tests {
             (GROUP, json!({"group": "a\nb"}), "control characters"),
             (GROUP, json!({"group": 7}), "invalid type"),
             (COUNTRY, json!({"iso": "Europe+"}), "no ISO country code"),
-            (COUNTRY, json!({"iso": "TR", "force": true}), "unknown field `force`"),
+            (COUNTRY, json!({"iso": "TR", "fresh": true}), "unknown field `fresh`"),
             (BUNDLE, json!({"name": ".."}), "name is no name"),
             (BUNDLE, json!({"name": "../organisation"}), "has a slash"),
             (BUNDLE, json!({"name": "x".repeat(201)}), "too long"),
@@ -354,7 +361,7 @@ mod tests {
         assert!(close(&settings, &task(COUNTRY, json!({"iso": "TR"})), &total(Some(5))).is_none());
 
         let removal = close(&settings, &group, &total(Some(5))).unwrap().removal.unwrap();
-        assert_eq!((removal.table, removal.key, removal.expected), (&BUNDLE_GROUPS, "bundle_name", 5));
+        assert_eq!((removal.table, removal.key, removal.missing), (&BUNDLE_GROUPS, "bundle_name", 5));
         assert_eq!(removal.scope, ("group_name", "G".to_owned()));
         assert_eq!(removal.guard, settings.removal_guard);
         assert_eq!(removal.orphans, Some((&BUNDLES, "name")));

@@ -47,6 +47,7 @@ pub static BUNDLES: Table = Table {
             Column::nullable("region", Text),
         ],
     }],
+    link: false,
 };
 
 /// Which bundle is in which group; many to many.
@@ -55,6 +56,7 @@ pub static BUNDLE_GROUPS: Table = Table {
     key: 2,
     columns: &[Column::new("group_name", Text), Column::new("bundle_name", Text)],
     details: &[],
+    link: true,
 };
 
 /// The groups that the account has.
@@ -67,6 +69,7 @@ pub static GROUPS: Table = Table {
         Column::nullable("price_list_url", Text),
     ],
     details: &[],
+    link: false,
 };
 
 /// All of them, for the migrations' test and for reports.

@@ -31,18 +31,26 @@ use crate::store::batch::{Batch, Cell, Rows};
 /// When a bundle does not say (the recorded answer has no `durationUnit`).
 const DURATION_UNIT: &str = "day";
 
-pub struct Transform;
+pub struct Transform {
+    pages: u32,
+    panic_every: Option<u32>,
+}
 
 impl Stage for Transform {
-    type Settings = ();
+    /// Panics on every so-manieth page, for `demo --faults`.
+    type Settings = Option<u32>;
     type Input = Answer;
     type Output = Transformed<Batch>;
 
-    async fn open(_: &()) -> Result<Self, Fault> {
-        Ok(Self)
+    async fn open(panic_every: &Option<u32>) -> Result<Self, Fault> {
+        Ok(Self { pages: 0, panic_every: *panic_every })
     }
 
     async fn run(&mut self, answer: Arc<Answer>) -> Result<Transformed<Batch>, Fault> {
+        self.pages += 1;
+        if let Some(every) = self.panic_every {
+            assert!(!self.pages.is_multiple_of(every), "a fault of the demo, on page {} of this worker", self.pages);
+        }
         Ok(transform(&answer))
     }
 }

@@ -18,6 +18,14 @@ const FORGET_FIRES: &str = "
 DELETE FROM fires WHERE schedule = ?1
     AND fire_at <= (SELECT fire_at FROM fires WHERE schedule = ?1 ORDER BY fire_at DESC LIMIT 1 OFFSET ?2)";
 
+const LAST_FIRE: &str = "SELECT max(fire_at) FROM fires WHERE schedule = ?1";
+
+const SCHEDULE: &str = "SELECT expression, since FROM schedules WHERE name = ?1";
+
+const REMEMBER: &str = "
+INSERT INTO schedules (name, expression, since) VALUES (?1, ?2, ?3)
+ON CONFLICT (name) DO UPDATE SET expression = excluded.expression, since = excluded.since";
+
 const USED: &str = "SELECT used FROM quotas WHERE provider = ?1 AND day = ?2";
 
 const TAKE: &str = "
@@ -51,6 +59,21 @@ pub fn fire(
     tx.execute(FIRE, params![schedule, at.0, enqueued.id().0])?;
     tx.execute(FORGET_FIRES, params![schedule, FIRES_MAX])?;
     Ok(Some(enqueued))
+}
+
+/// See [`crate::store::Store::schedule_since`].
+pub fn schedule_since(tx: &Tx<'_>, schedule: &str, when: &str, now: Timestamp) -> OpResult<Timestamp> {
+    let known: Option<(String, i64)> =
+        tx.prepare(SCHEDULE)?.query_row([schedule], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let last: Option<i64> = tx.prepare(LAST_FIRE)?.query_row([schedule], |row| row.get(0))?;
+    let since = match known {
+        Some((expression, since)) if expression == when => return Ok(Timestamp(since.max(last.unwrap_or(since)))),
+        // The fires of the new expression begin now; those of the old one are not its own.
+        Some(_) => now.0,
+        None => last.unwrap_or(now.0),
+    };
+    tx.execute(REMEMBER, params![schedule, when, since])?;
+    Ok(Timestamp(since))
 }
 
 pub fn take_quota(tx: &Tx<'_>, provider: &str, n: u32, limit: u32, now: Timestamp) -> OpResult<bool> {

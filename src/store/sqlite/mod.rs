@@ -19,6 +19,7 @@ mod commit;
 mod enqueue;
 mod head;
 mod keeping;
+mod listing;
 mod lock;
 mod names;
 mod open;
@@ -54,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::store::sqlite::open::{OpenError, Settings, Synchronous, status};
 
-use crate::store::batch::Batch;
+use crate::store::batch::{Batch, Cell, Row};
 use crate::store::sqlite::enqueue::Draft;
 use crate::store::sqlite::names::Names;
 use crate::store::sqlite::readers::Readers;
@@ -284,6 +285,15 @@ impl Store for SqliteStore {
     ) -> Result<Option<Enqueued>, LedgerError> {
         let (schedule, draft) = (schedule.to_owned(), Draft::from(job));
         self.write(move |tx| keeping::fire(tx, &schedule, at, &draft, now)).await
+    }
+
+    async fn schedule_since(&self, schedule: &str, when: &str, now: Timestamp) -> Result<Timestamp, LedgerError> {
+        let (schedule, when) = (schedule.to_owned(), when.to_owned());
+        self.write(move |tx| keeping::schedule_since(tx, &schedule, &when, now)).await
+    }
+
+    async fn rows(&self, table: &'static Table, after: Vec<Cell>, limit: usize) -> Result<Vec<Row>, LedgerError> {
+        self.read(move |conn| listing::rows(conn, table, &after, limit)).await
     }
 
     async fn take_quota(&self, provider: &str, n: u32, limit: u32, now: Timestamp) -> Result<bool, LedgerError> {

@@ -10,8 +10,6 @@ use crate::store::batch::Removal;
 use crate::store::sqlite::tx::{OpResult, Tx};
 use crate::store::table::Table;
 
-const SEEN: &str = "SELECT count(*) FROM snapshot_keys WHERE job = ?1";
-
 const SEE: &str = "INSERT OR IGNORE INTO snapshot_keys (job, key) VALUES (?1, ?2)";
 
 /// Rows marked, or why none was.
@@ -36,13 +34,9 @@ pub fn forget(tx: &Tx<'_>, job: JobId) -> OpResult<()> {
 }
 
 pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<Removed> {
-    let Removal { table, scope: (column, value), key, expected, guard, orphans } = removal;
-    let seen: u64 = count(tx, SEEN, params![job.0])?;
-    if seen < *expected {
-        let note = format!(
-            "nothing was removed: the snapshot of {} is incomplete, {seen} of {expected} records were seen",
-            table.name
-        );
+    let Removal { table, scope: (column, value), key, missing, guard, orphans } = removal;
+    if *missing > 0 {
+        let note = format!("nothing was removed: the snapshot is incomplete, {missing} records were not received");
         return Ok(Removed::Nothing { note });
     }
     let name = table.name;
@@ -64,7 +58,8 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
     let mut statement = tx.prepare(&mark)?;
     let mut removed = 0;
     for key in &vanished {
-        removed += statement.execute(params![at, value, key])? as u64;
+        let marked = statement.execute(params![at, value, key])? as u64;
+        removed += if table.link { 0 } else { marked };
     }
     if let Some((orphan, orphan_key)) = orphans
         && !vanished.is_empty()

@@ -160,7 +160,7 @@ pub fn write(tx: &mut Tx<'_>, rows: &Rows, changed_at: &str) -> OpResult<Counts>
             replace_details(delete, insert, &row.cells[..table.key], detail, fresh)?;
         }
     }
-    Ok(counts)
+    Ok(counted(table, counts))
 }
 
 fn replace_details(
@@ -200,5 +200,10 @@ pub fn compare(conn: &Connection, rows: &Rows) -> OpResult<Counts> {
             Stands::Same => counts.unchanged += 1,
         }
     }
-    Ok(counts)
+    Ok(counted(rows.table, counts))
+}
+
+/// Rows that only tie others together are no records.
+fn counted(table: &Table, counts: Counts) -> Counts {
+    if table.link { Counts::default() } else { counts }
 }
