@@ -656,6 +656,9 @@ async fn no_question_of_the_hot_path_scans_the_jobs() {
         for line in plan(sql.clone()).await.unwrap() {
             let scans = line.contains("SCAN jobs") && !line.contains("USING");
             assert!(!scans, "{line}\n{sql}");
+            // To count a million jobs at open, their rows are not read, nor sorted.
+            let reads = line.contains(" jobs") && !line.contains("COVERING") || line.contains("TEMP B-TREE");
+            assert!(sql != tally::LOAD || !reads, "{line}\n{sql}");
         }
     }
 }
