@@ -641,8 +641,14 @@ async fn no_question_of_the_hot_path_scans_the_jobs() {
     let plan = |sql: String| {
         harness.store.read(move |conn| {
             let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-            let lines = statement.query_map([], |row| row.get::<_, String>(3))?;
-            Ok(lines.collect::<rusqlite::Result<Vec<_>>>()?)
+            // Its parameters stay unbound: the plan does not depend on them.
+            let mut rows = statement.raw_query();
+            let mut lines = Vec::new();
+            while let Some(row) = rows.next()? {
+                lines.push(row.get::<_, String>(3)?);
+            }
+            drop(rows);
+            Ok(lines)
         })
     };
     let questions = [claim::claim_sql(3), claim::RELEASE.into(), claim::NEXT_DUE.into(), claim::RENEW.into()]
@@ -653,6 +659,9 @@ async fn no_question_of_the_hot_path_scans_the_jobs() {
         for line in plan(sql.clone()).await.unwrap() {
             let scans = line.contains("SCAN jobs") && !line.contains("USING");
             assert!(!scans, "{line}\n{sql}");
+            // To count a million jobs at open, their rows are not read, nor sorted.
+            let reads = line.contains(" jobs") && !line.contains("COVERING") || line.contains("TEMP B-TREE");
+            assert!(sql != tally::LOAD || !reads, "{line}\n{sql}");
         }
     }
 }
