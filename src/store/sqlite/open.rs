@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longshore_actors::clock::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::store::migrations::{self, Mismatch, Status};
@@ -128,6 +129,8 @@ fn writer(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "wal_autocheckpoint", FOLD_AT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // Without it SQLite looks at the bound limits of a claim, and prepares that anew each time they differ.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(conn)
 }
