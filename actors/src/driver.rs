@@ -119,6 +119,10 @@ impl<D: Domain> Driver<D> {
 impl<D: Domain> Try<'_, D> {
     /// The job, step by step. What happens after upload is the next line.
     async fn steps(&self, entity: &mut Option<Entity>) -> Result<Option<String>, Ended> {
+        if self.draining() {
+            // Claimed in the moment in which the service was told to end.
+            return Err(Ended::Fault(Fault::Cancelled));
+        }
         self.progress("plan");
         let plan = self.driver.domain.plan(self.job).await.map_err(Ended::Fault)?;
         let Plan { requests, children, entity: planned, note } = plan;
@@ -196,7 +200,9 @@ impl<D: Domain> Try<'_, D> {
 
         let following = self.pages.borrow().following(index)?;
         let receipt = Receipt { lease: self.job.lease, part: Part::Page(index), following, total, children, rejects };
-        self.upload(Delivery { batch, receipt, received }, Some(room)).await?;
+        if let Err(ended) = self.upload(Delivery { batch, receipt, received }, Some(room)).await {
+            return self.rejected(index, ended).await;
+        }
         self.page_done(StageName::Upload, index);
         Ok(())
     }
@@ -205,6 +211,11 @@ impl<D: Domain> Try<'_, D> {
     async fn close(&self) -> Result<(), Ended> {
         let checkpoint = self.checkpoint.borrow().clone();
         if checkpoint.holds(Part::Closing) {
+            return Ok(());
+        }
+        if checkpoint.gaps > 0 {
+            // What stood on the missing pages would pass for vanished.
+            self.notes.borrow_mut().push(format!("not closed: {} pages were rejected as a whole", checkpoint.gaps));
             return Ok(());
         }
         let Some(batch) = self.driver.domain.close(self.job, &checkpoint) else { return Ok(()) };
