@@ -34,7 +34,7 @@ fn invariant_12_a_blocked_upload_stops_the_fetching_and_nothing_is_lost_after() 
             }
             let upload_pool = service.status("alpha/upload");
             assert_eq!(upload_pool.depth, upload_pool.capacity, "the last mailbox is full");
-            let active = service.memory.stats().await.unwrap().total(State::Active);
+            let active = service.total(State::Active).await;
             assert!(active <= (fetch.0 * fetch.1) as u64, "it claims only what its fetch pool can take: {active}");
 
             alpha.target().unblock();

@@ -42,16 +42,16 @@ fn invariant_5_an_open_breaker_claims_nothing_and_a_half_open_one_a_job_at_a_tim
         alpha.until(|alpha| alpha.running(StageName::Fetch) == 1).await;
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         settle().await;
-        assert_eq!(service.memory.stats().await.unwrap().total(State::Active), 1);
+        assert_eq!(service.total(State::Active).await, 1);
         alpha.let_through(StageName::Fetch, 1);
         service.ended(ids[0]).await;
         alpha.until(|alpha| alpha.running(StageName::Fetch) == 1).await;
         settle().await;
-        assert_eq!(service.memory.stats().await.unwrap().total(State::Active), 1, "still half-open, still one");
+        assert_eq!(service.total(State::Active).await, 1, "still half-open, still one");
 
         let now = service.now();
         breaker.try_pass(Instant::now()).unwrap().succeeded();
-        service.until(async || service.memory.stats().await.unwrap().total(State::Active) == 4).await;
+        service.until(async || service.total(State::Active).await == 4).await;
         assert_eq!(service.now(), now, "closed by somebody else: all again at once");
         alpha.open_gate(StageName::Fetch);
         service.all_ended().await;
@@ -98,7 +98,7 @@ fn a_kinds_concurrency_is_kept_and_changes_live() {
             service.put(other()).await;
         }
         let active = async |kind: &str| {
-            let stats = service.memory.stats().await.unwrap();
+            let stats = service.stats().await;
             stats.kinds.iter().find(|stats| stats.kind == kind).unwrap().active
         };
         domain.until(|domain| domain.running(StageName::Fetch) == 5).await;

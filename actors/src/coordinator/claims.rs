@@ -95,6 +95,7 @@ impl<D: Domain> Coordinator<D> {
                 for job in jobs {
                     self.start_job(job, ctx);
                 }
+                self.count_in_flight();
                 if full || again {
                     self.claim(ctx);
                 }

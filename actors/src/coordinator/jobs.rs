@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use crate::backoff::chance;
 use crate::checkpoint::Counts;
+use crate::coordinator::claims::Claiming;
 use crate::coordinator::{Coordinator, JobEnded, WorkerExit};
 use crate::decide::{Ended, decide};
 use crate::domain::Domain;
@@ -198,7 +199,13 @@ impl<D: Domain> Coordinator<D> {
         let count = self.running.len();
         self.in_flight.send_replace(count);
         self.part.depth.store(count as u64, Ordering::Relaxed);
-        self.part.set(if count == 0 { PartState::Idle } else { PartState::Busy });
+        match self.claiming {
+            // Without its ledger it waits, and at its end it drains, whatever ends meanwhile.
+            Claiming::NotYet | Claiming::Later | Claiming::Over => {}
+            Claiming::No | Claiming::Yes | Claiming::Again => {
+                self.part.set(if count == 0 { PartState::Idle } else { PartState::Busy });
+            }
+        }
     }
 }
 

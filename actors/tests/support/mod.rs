@@ -11,7 +11,7 @@ use longshore_actors::child::{Child, DomainChild, ServiceChild};
 use longshore_actors::clock::{Clock, Timestamp};
 use longshore_actors::events::{Event, Heard, Listener};
 use longshore_actors::job::{JobId, NewJob, State};
-use longshore_actors::ledger::{Filter, JobRecord, Ledger};
+use longshore_actors::ledger::{Filter, JobRecord, Ledger, Stats};
 use longshore_actors::restart::RestartPolicy;
 use longshore_actors::runtime::Runtime;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
@@ -36,6 +36,16 @@ pub fn paused(test: impl Future<Output = ()>) {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     actix::System::with_tokio_rt(runtime).block_on(async {
         tokio::time::timeout(PATIENCE, test).await.expect("what the test waits for never came");
+    });
+}
+
+/// Runs a test on real threads and in real time, and ends them all after it.
+pub fn on_threads(test: impl AsyncFnOnce(Threads)) {
+    let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = Arc::new(build());
+    let own = runtime.clone();
+    actix::System::with_tokio_rt(move || own).block_on(async {
+        tokio::time::timeout(Duration::from_secs(120), test(Threads::Own(runtime))).await.expect("it takes seconds");
     });
 }
 
@@ -167,6 +177,15 @@ impl Service {
         self.job(id).await.state
     }
 
+    pub async fn stats(&self) -> Stats {
+        self.memory.stats().await.unwrap()
+    }
+
+    /// How many jobs stand in this state.
+    pub async fn total(&self, state: State) -> u64 {
+        self.stats().await.total(state)
+    }
+
     /// Completes as soon as the condition holds; it is asked again after every event.
     pub async fn until(&self, condition: impl AsyncFn() -> bool) {
         let mut events = self.listen();
@@ -184,7 +203,7 @@ impl Service {
     /// Waits until every job there is is in a final state.
     pub async fn all_ended(&self) {
         self.until(async || {
-            let stats = self.memory.stats().await.unwrap();
+            let stats = self.stats().await;
             [State::Waiting, State::Delayed, State::Active].iter().all(|state| stats.total(*state) == 0)
         })
         .await;
@@ -254,7 +273,7 @@ pub async fn settle() {
 }
 
 /// Releases what is due, as the service's upkeep does.
-fn upkeep(runtime: &Runtime) -> ServiceChild {
+pub fn upkeep(runtime: &Runtime) -> ServiceChild {
     let runtime = runtime.clone();
     ServiceChild::new("upkeep", RestartPolicy::default(), move |_| {
         let runtime = runtime.clone();
