@@ -8,7 +8,7 @@ use longshore_actors::backoff::Backoff;
 use longshore_actors::child::{Child, DomainChild};
 use longshore_actors::clock::Clock;
 use longshore_actors::job::{JobId, State};
-use longshore_actors::ledger::{Filter, Ledger};
+use longshore_actors::ledger::{Filter, JobRecord, Ledger, Retention};
 use longshore_actors::restart::RestartPolicy;
 use longshore_actors::runtime::Runtime;
 use longshore_actors::settings::{DomainSettings, KindPolicy};
@@ -16,11 +16,13 @@ use longshore_actors::shutdown::Ending;
 use longshore_actors::stage::StageName;
 use longshore_actors::supervisor::Tree;
 use longshore_actors::testing::memory::MemoryLedger;
-use longshore_actors::testing::scripted::{At, Do, Script};
+use longshore_actors::testing::scripted::{At, Do, Rows, Script};
 
 use crate::support::{KIND, With, alpha, beta, on_threads, settings, upkeep};
 
+/// Of each domain, in waves, since the ledger in memory looks at every job it holds at every call.
 const JOBS: usize = 10_000;
+const WAVE: usize = 500;
 
 /// Of these many jobs one panics, at a stage that differs from job to job; as many meet a fault.
 const ONE_IN: usize = 41;
@@ -54,6 +56,47 @@ fn busy() -> DomainSettings {
         .with_jobs(128, 4)
 }
 
+fn records(number: usize) -> u64 {
+    2 * (1 + number as u64 % 2)
+}
+
+/// Waits for a wave to end, looks at each of its jobs, and lets the ledger forget them.
+async fn check(runtime: &Runtime, wave: &[(usize, usize, JobId)]) {
+    let ledger = &runtime.ledger;
+    let mut events = runtime.events.listen();
+    while ledger.stats().await.unwrap().total(State::Completed) < wave.len() as u64 {
+        // Looking costs a pass over all jobs, so not after every event; at the end there are no more of them.
+        let some = async {
+            for _ in 0..100 {
+                events.next().await.unwrap();
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(5), some).await;
+    }
+    let all = Filter { limit: 3 * WAVE, ..Filter::default() };
+    let jobs = ledger.jobs(all).await.unwrap();
+    let jobs: HashMap<JobId, JobRecord> = jobs.into_iter().map(|job| (job.id, job)).collect();
+    for (_, number, id) in wave {
+        let job = &jobs[id];
+        let tries = match number % ONE_IN {
+            7 => (1, 1),
+            19 => (2, 0),
+            _ => (1, 0),
+        };
+        assert_eq!((job.state, (job.attempt, job.crashes)), (State::Completed, tries), "job {id}: {:?}", job.history);
+        assert_eq!(job.counts.inserted, records(*number), "job {id}");
+    }
+    let retention = Retention {
+        completed_for: Duration::ZERO,
+        completed_max: 0,
+        failed_for: Duration::ZERO,
+        failed_max: 0,
+        bytes_max: 0,
+        batch: 3 * WAVE,
+    };
+    ledger.prune(retention, runtime.clock.now()).await.unwrap();
+}
+
 #[test]
 fn invariant_1_twenty_thousand_jobs_with_panics_and_faults_are_all_done_and_none_doubled() {
     on_threads(async |threads| {
@@ -66,43 +109,27 @@ fn invariant_1_twenty_thousand_jobs_with_panics_and_faults_are_all_done_and_none
         }
         let tree = Tree::start(runtime.clone(), children);
         let mut ids: Vec<(usize, usize, JobId)> = Vec::new();
-        for (which, domain) in domains.iter().enumerate() {
-            let jobs = (0..JOBS).map(|number| domain.job(&script(number))).collect();
-            let enqueued = memory.enqueue(jobs, runtime.clock.now()).await.unwrap();
-            ids.extend(enqueued.into_iter().enumerate().map(|(number, job)| (which, number, job.id())));
-        }
-        let mut events = runtime.events.listen();
-        loop {
-            let stats = memory.stats().await.unwrap();
-            if stats.total(State::Completed) == 2 * JOBS as u64 {
-                break;
+        for wave in 0..JOBS / WAVE {
+            let numbers = wave * WAVE..(wave + 1) * WAVE;
+            let from = ids.len();
+            for (which, domain) in domains.iter().enumerate() {
+                let jobs = numbers.clone().map(|number| domain.job(&script(number))).collect();
+                let enqueued = memory.enqueue(jobs, runtime.clock.now()).await.unwrap();
+                ids.extend(numbers.clone().zip(enqueued).map(|(number, job)| (which, number, job.id())));
             }
-            assert_eq!(stats.total(State::Failed) + stats.total(State::Cancelled), 0);
-            for _ in 0..256 {
-                events.next().await.unwrap();
-            }
+            check(&runtime, &ids[from..]).await;
         }
-        let filter = Filter { limit: 3 * JOBS, ..Filter::default() };
-        let jobs: HashMap<JobId, _> = memory.jobs(filter).await.unwrap().into_iter().map(|job| (job.id, job)).collect();
-        let mut rows: [HashMap<JobId, Vec<(u32, u64)>>; 2] = Default::default();
         for (which, domain) in domains.iter().enumerate() {
+            let mut written: HashMap<JobId, Rows> = HashMap::new();
             for write in domain.target().writes() {
-                rows[which].entry(write.job).or_default().extend(write.rows);
+                written.entry(write.job).or_default().extend(write.rows);
             }
-        }
-        for (which, number, id) in ids {
-            let (job, mut written) = (&jobs[&id], rows[which].remove(&id).unwrap_or_default());
-            written.sort_unstable();
-            let pages = 1 + number as u32 % 2;
-            let expected: Vec<(u32, u64)> = (0..2 * pages).map(|value| (value / 2, u64::from(value))).collect();
-            assert_eq!(written, expected, "job {id}: {:?}", script(number));
-            let (attempts, crashes) = match number % ONE_IN {
-                7 => (1, 1),
-                19 => (2, 0),
-                _ => (1, 0),
-            };
-            assert_eq!((job.attempt, job.crashes), (attempts, crashes), "job {id}");
-            assert_eq!(job.counts.inserted, u64::from(2 * pages), "job {id}");
+            for &(_, number, id) in ids.iter().filter(|(of, ..)| *of == which) {
+                let mut rows = written.remove(&id).unwrap_or_default();
+                rows.sort_unstable();
+                let expected: Rows = (0..records(number)).map(|value| (value as u32 / 2, value)).collect();
+                assert_eq!(rows, expected, "job {id}: {:?}", script(number));
+            }
         }
         let panics = (0..JOBS).filter(|number| number % ONE_IN == 7).count() as u64;
         for domain in ["alpha", "beta"] {
