@@ -23,7 +23,7 @@ use crate::watch::{self as death, ExitGuard};
 pub trait Child: 'static {
     fn name(&self) -> &str;
     fn kind(&self) -> PartKind;
-    fn restart(&self) -> RestartPolicy;
+    fn restart_policy(&self) -> RestartPolicy;
     /// How long it is left alone once its restarts are used up.
     fn cool_down(&self) -> Duration;
     /// Starts it; `guard` lives in the actor and tells of its end.
@@ -64,7 +64,7 @@ impl<D: Domain> Child for DomainChild<D> {
         PartKind::Coordinator
     }
 
-    fn restart(&self) -> RestartPolicy {
+    fn restart_policy(&self) -> RestartPolicy {
         self.settings.borrow().coordinator_restart
     }
 
@@ -148,7 +148,7 @@ impl Child for ServiceChild {
         PartKind::Service
     }
 
-    fn restart(&self) -> RestartPolicy {
+    fn restart_policy(&self) -> RestartPolicy {
         self.policy
     }
 

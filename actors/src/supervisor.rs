@@ -191,7 +191,7 @@ impl Handler<ChildExit> for Supervisor {
             return;
         }
         slot.running = None;
-        let policy = slot.child.restart();
+        let policy = slot.child.restart_policy();
         match slot.restarts.died(&policy, Instant::now(), chance()) {
             Decision::Restart { after, count } => {
                 slot.part.restarts.fetch_add(1, Ordering::Relaxed);

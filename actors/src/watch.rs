@@ -94,7 +94,10 @@ pub(crate) fn remember_panics() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             // One line, also of an assertion that says its two sides below each other.
-            let said = info.payload_as_str().unwrap_or("(no message)");
+            let payload = info.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let said = text.unwrap_or("(no message)");
             let said = said.lines().map(str::trim).collect::<Vec<_>>().join("; ");
             let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
             let text = format!("panic: {said}{place}");
