@@ -124,7 +124,7 @@ impl<D: Domain> Try<'_, D> {
             return Err(Ended::Fault(Fault::Cancelled));
         }
         self.progress("plan");
-        let plan = self.driver.domain.plan(self.job).await.map_err(Ended::Fault)?;
+        let plan = self.driver.domain.plan(self.job).await.map_err(|fault| self.ended_by(fault))?;
         let Plan { requests, children, entity: planned, note } = plan;
         *entity = planned;
         self.notes.borrow_mut().extend(note);
@@ -305,8 +305,23 @@ impl<D: Domain> Try<'_, D> {
                     tracing::info!(reason, wait = ?wait, tries, "try page again");
                     self.wait(wait).await?;
                 }
-                Failure::Fault(fault) => return Err(Ended::Fault(fault)),
+                Failure::Fault(fault) => return Err(self.ended_by(fault)),
             }
+        }
+    }
+
+    /// What a stage says of being cancelled is believed when something ends. Otherwise the job would be given back and
+    /// claimed again without a pause.
+    fn ended_by(&self, fault: Fault) -> Ended {
+        match fault {
+            Fault::Cancelled if !self.draining() => {
+                Ended::Fault(Fault::unavailable("the upstream", "cancelled, though nothing ends here"))
+            }
+            Fault::Cancelled
+            | Fault::Retry { .. }
+            | Fault::Reject { .. }
+            | Fault::Fail { .. }
+            | Fault::Unavailable { .. } => Ended::Fault(fault),
         }
     }
 

@@ -11,7 +11,7 @@ use longshore_actors::job::{JobId, State};
 use longshore_actors::ledger::{Filter, JobRecord, Ledger, Retention};
 use longshore_actors::restart::RestartPolicy;
 use longshore_actors::runtime::Runtime;
-use longshore_actors::settings::{DomainSettings, KindPolicy};
+use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings};
 use longshore_actors::shutdown::Ending;
 use longshore_actors::stage::StageName;
 use longshore_actors::supervisor::Tree;
@@ -139,6 +139,58 @@ fn invariant_1_twenty_thousand_jobs_with_panics_and_faults_are_all_done_and_none
             assert_eq!((restarts, of("").restarts), (panics, 0));
         }
         assert_eq!(memory.stats().await.unwrap().stale_writes, 0);
+        assert_eq!(tree.shutdown(Duration::from_secs(10)).await, Ending::default());
+    });
+}
+
+/// Pools and mailboxes change, the domain is restarted and parked, all while it works on real threads. An upload that
+/// was cut off before its commit is done again, so the target may see a page twice; the ledger counts each once.
+#[test]
+fn invariant_2_resizes_restarts_and_parks_on_real_threads_lose_nothing() {
+    on_threads(async |threads| {
+        let memory = Arc::new(MemoryLedger::new());
+        let runtime = Runtime::new(memory.clone(), Clock::system(), threads);
+        let domain = alpha();
+        let children: Vec<Box<dyn Child>> =
+            vec![Box::new(upkeep(&runtime)), Box::new(DomainChild::new(domain.clone(), busy()))];
+        let tree = Tree::start(runtime.clone(), children);
+        let script = Script { rows: 2, ..Script::found(3) };
+        let jobs = vec![domain.job(&script); 1_500];
+        memory.enqueue(jobs, runtime.clock.now()).await.unwrap();
+        let mut events = runtime.events.listen();
+        for round in 1.. {
+            if memory.stats().await.unwrap().total(State::Completed) == 1_500 {
+                break;
+            }
+            for (number, stage) in StageName::ALL.into_iter().enumerate() {
+                let size = PoolSettings { actors: 1 + (round + number) % 5, mailbox: 1 + round * 7 % 9 };
+                tree.resize("alpha", stage, size).unwrap();
+            }
+            if round % 6 == 0 {
+                tree.restart("alpha").await.unwrap();
+            }
+            if round % 10 == 0 {
+                tree.park("alpha").await.unwrap();
+                assert_eq!(memory.stats().await.unwrap().total(State::Active), 0, "all given back");
+                tree.unpark("alpha").await.unwrap();
+            }
+            let some = async {
+                for _ in 0..200 {
+                    events.next().await.unwrap();
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(20), some).await;
+        }
+        let all = Filter { limit: 2_000, ..Filter::default() };
+        for job in memory.jobs(all).await.unwrap() {
+            let facts = (job.state, job.attempt, job.crashes, job.counts.inserted);
+            assert_eq!(facts, (State::Completed, 1, 0, 6), "job {}: {:?}", job.id, job.history);
+            let mut rows = domain.target().rows(job.id);
+            rows.dedup();
+            assert_eq!(rows.len(), 6, "job {}", job.id);
+        }
+        let restarts: u64 = runtime.board.statuses().iter().map(|status| status.restarts).sum();
+        assert_eq!(restarts, 0, "an operator's word is no death");
         assert_eq!(tree.shutdown(Duration::from_secs(10)).await, Ending::default());
     });
 }
