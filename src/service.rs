@@ -257,6 +257,15 @@ pub fn upstreams(
     Ok(upstreams)
 }
 
+/// Whether everything that is made of the configuration alone can be made. Sends nothing.
+///
+/// # Errors
+/// A schedule that never fires, an upstream whose settings make no client.
+pub fn try_settings(config: &Config) -> Result<(), StartError> {
+    schedules(config)?;
+    upstreams(config, &Phases::default(), &Events::new(1)).map(drop)
+}
+
 fn catalog_upstream(domain: &config::Domain, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
     upstream(catalog::PROVIDER, catalog::KEY_HEADER, domain, phases, events)
 }

@@ -5,6 +5,8 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Table;
 use crate::cli::{Context, block_on, wiring};
+use crate::config::Config;
+use crate::service::try_settings;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -25,13 +27,10 @@ pub struct Finding {
 
 pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
     let Context { config, source, output, .. } = context;
-    let missing = config.check_runnable().err();
+    let wrong = wrong(&config);
     let file = source.file.as_ref().map_or("the built-in configuration".to_owned(), |file| file.display().to_string());
-    let text = match &missing {
-        None => format!("{file} is valid"),
-        Some(errors) => errors.to_string(),
-    };
-    let mut findings = vec![Finding { what: "configuration".to_owned(), ok: missing.is_none(), text }];
+    let text = wrong.clone().unwrap_or_else(|| format!("{file} is valid"));
+    let mut findings = vec![Finding { what: "configuration".to_owned(), ok: wrong.is_none(), text }];
     for note in &config.notes {
         findings.push(Finding { what: "note".to_owned(), ok: true, text: note.clone() });
     }
@@ -54,7 +53,7 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         };
         findings.push(Finding { what: format!("domain {name}"), ok: true, text });
     }
-    if !args.offline && missing.is_none() {
+    if !args.offline && wrong.is_none() {
         findings.extend(block_on(async { Ok(wiring::connect(&config).await) })?);
     }
 
@@ -69,9 +68,42 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         }
         table.render().trim_start_matches('\n').to_owned()
     })?;
-    match (missing, ok) {
+    match (wrong, ok) {
         (Some(_), _) => Err(Failure::silent(Exit::Config)),
         (None, false) => Err(Failure::silent(Exit::Unavailable)),
         (None, true) => Ok(()),
+    }
+}
+
+/// What would keep `run` from starting, as far as the configuration alone tells.
+fn wrong(config: &Config) -> Option<String> {
+    if let Err(errors) = config.check_runnable() {
+        return Some(errors.to_string());
+    }
+    try_settings(config).err().map(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::config::LoadOptions;
+
+    #[test]
+    fn what_run_would_refuse_is_told_here() {
+        let wrong = |flags: &[(&str, &str)]| {
+            let key = [("domains.catalog.api_key", "k")];
+            let flags = key.iter().chain(flags).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            wrong(&Config::load(&LoadOptions { flags, ..LoadOptions::default() }).unwrap())
+        };
+        assert_eq!(wrong(&[]), None);
+        let schedule = wrong(&[("domains.catalog.jobs.full.schedule", "0 0 31 2 *")]).unwrap();
+        assert!(
+            schedule.contains("schedule catalog.full") && schedule.contains("no such day ever comes"),
+            "{schedule}"
+        );
+        let key = wrong(&[("domains.catalog.api_key", "a\nb")]).unwrap();
+        assert!(key.contains("the key holds characters") && !key.contains("a\nb"), "{key}");
     }
 }
