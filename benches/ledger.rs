@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use longshore::domains::catalog::{BUNDLE_GROUPS, BUNDLES};
 use longshore::store::Store;
 use longshore::store::batch::{Batch, Cell, Rows};
 use longshore::store::sqlite::{Settings, SqliteStore};
-use longshore::store::table::{Column, ColumnKind, Detail, Table};
 use longshore_actors::checkpoint::Part;
 use longshore_actors::clock::Timestamp;
 use longshore_actors::domain::Delivery;
@@ -27,45 +27,6 @@ const CLIENTS: usize = 256;
 const LIVES: usize = 256 * 200;
 const BUNDLES_IN_ALL: usize = 50_000;
 const BUNDLES_A_PAGE: usize = 1_000;
-
-static BUNDLES: Table = Table {
-    name: "catalog_bundles",
-    key: 1,
-    columns: &[
-        Column::new("name", ColumnKind::Text),
-        Column::nullable("description", ColumnKind::Text),
-        Column::new("unlimited", ColumnKind::Bool),
-        Column::nullable("data_amount_mb", ColumnKind::Int),
-        Column::new("duration", ColumnKind::Int),
-        Column::new("duration_unit", ColumnKind::Text),
-        Column::new("speeds", ColumnKind::Json),
-        Column::nullable("autostart", ColumnKind::Bool),
-        Column::new("price", ColumnKind::Decimal),
-        Column::nullable("currency", ColumnKind::Text),
-        Column::nullable("billing_type", ColumnKind::Text),
-        Column::nullable("image_url", ColumnKind::Text),
-        Column::new("allowances", ColumnKind::Json),
-        Column::new("raw", ColumnKind::Json),
-    ],
-    details: &[Detail {
-        name: "catalog_bundle_countries",
-        key: 1,
-        columns: &[
-            Column::new("bundle_name", ColumnKind::Text),
-            Column::new("role", ColumnKind::Text),
-            Column::new("iso", ColumnKind::Text),
-            Column::nullable("name", ColumnKind::Text),
-            Column::nullable("region", ColumnKind::Text),
-        ],
-    }],
-};
-
-static MEMBERS: Table = Table {
-    name: "catalog_bundle_groups",
-    key: 2,
-    columns: &[Column::new("group_name", ColumnKind::Text), Column::new("bundle_name", ColumnKind::Text)],
-    details: &[],
-};
 
 fn main() {
     divan::main();
@@ -178,7 +139,7 @@ fn upload(fixture: &Fixture, pages: Vec<Arc<Delivery<Batch>>>) {
 
 fn pages(lease: Lease) -> Vec<Arc<Delivery<Batch>>> {
     let page = |page: usize| {
-        let (mut bundles, mut members) = (Rows::new(&BUNDLES), Rows::new(&MEMBERS));
+        let (mut bundles, mut members) = (Rows::new(&BUNDLES), Rows::new(&BUNDLE_GROUPS));
         for number in page * BUNDLES_A_PAGE..(page + 1) * BUNDLES_A_PAGE {
             let name = format!("esim_{number:06}_7D_FR_V2");
             members.push(vec![text("Standard Fixed"), text(&name)], vec![]);

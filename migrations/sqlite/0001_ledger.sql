@@ -5,6 +5,9 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Words are checked with OR and not with IN: for a list of three or more SQLite builds a table in memory for every row
+-- it writes, which halved what the ledger could do.
+
 -- One row a job. A parent that has done its own work and waits for its children is active without an owner.
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
@@ -13,7 +16,8 @@ CREATE TABLE jobs (
     params TEXT NOT NULL,
     priority INTEGER NOT NULL,
     state TEXT NOT NULL
-        CHECK (state IN ('waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled')),
+        CHECK (state = 'waiting' OR state = 'delayed' OR state = 'active'
+            OR state = 'completed' OR state = 'failed' OR state = 'cancelled'),
     run_at INTEGER NOT NULL,
     enqueued_at INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
@@ -24,22 +28,23 @@ CREATE TABLE jobs (
     started_at INTEGER,
     finished_at INTEGER,
     parent INTEGER,
-    on_child_failed TEXT NOT NULL DEFAULT 'ignore' CHECK (on_child_failed IN ('ignore', 'fail')),
+    on_child_failed TEXT NOT NULL DEFAULT 'ignore' CHECK (on_child_failed = 'ignore' OR on_child_failed = 'fail'),
     children_open INTEGER NOT NULL DEFAULT 0 CHECK (children_open >= 0),
     children_completed INTEGER NOT NULL DEFAULT 0 CHECK (children_completed >= 0),
     children_failed INTEGER NOT NULL DEFAULT 0 CHECK (children_failed >= 0),
     children_cancelled INTEGER NOT NULL DEFAULT 0 CHECK (children_cancelled >= 0),
     unique_key TEXT,
-    unique_scope TEXT CHECK (unique_scope IN ('until_started', 'until_completed', 'for')),
+    unique_scope TEXT
+        CHECK (unique_scope = 'until_started' OR unique_scope = 'until_completed' OR unique_scope = 'for'),
     unique_until INTEGER,
-    unique_held INTEGER NOT NULL DEFAULT 0 CHECK (unique_held IN (0, 1)),
+    unique_held INTEGER NOT NULL DEFAULT 0 CHECK (unique_held = 0 OR unique_held = 1),
     checkpoint TEXT,
     child_counts TEXT,
     message TEXT,
-    cause TEXT CHECK (cause IN ('permanent', 'exhausted', 'poison', 'child')),
+    cause TEXT CHECK (cause = 'permanent' OR cause = 'exhausted' OR cause = 'poison' OR cause = 'child'),
     bytes INTEGER NOT NULL DEFAULT 0,
     -- A final job has an end, and only a final one has.
-    CHECK ((finished_at IS NOT NULL) = (state IN ('completed', 'failed', 'cancelled'))),
+    CHECK ((finished_at IS NOT NULL) = (state = 'completed' OR state = 'failed' OR state = 'cancelled')),
     -- Only an active job has an owner, and an owner's lease always has an end.
     CHECK (owner IS NULL OR state = 'active'),
     CHECK ((owner IS NULL) = (lease_until IS NULL)),

@@ -1,7 +1,7 @@
 //! `longshore bench`: what this machine does.
 //!
 //! ```text
-//! bulk      N jobs put in, a thousand a call                                     → jobs a second
+//! bulk      N jobs put in, five thousand a call                                     → jobs a second
 //! drain     the same N claimed, driven through all three pools, and recorded     → jobs a second
 //! latency   one job at a time put into the idle service                          → enqueue → start, p50 and p99
 //! ```
@@ -59,7 +59,7 @@ pub struct Jobs {
 }
 
 /// Jobs a call of the bulk enqueue.
-const BULK: usize = 1_000;
+const BULK: usize = 5_000;
 /// Jobs whose latency is measured, one by one.
 const SINGLE: usize = 1_000;
 

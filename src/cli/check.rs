@@ -26,7 +26,7 @@ pub struct Finding {
 pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
     let Context { config, source, output, .. } = context;
     let missing = config.check_runnable().err();
-    let file = source.file.as_ref().map_or("built-in defaults".to_owned(), |file| file.display().to_string());
+    let file = source.file.as_ref().map_or("the built-in configuration".to_owned(), |file| file.display().to_string());
     let text = match &missing {
         None => format!("{file} is valid"),
         Some(errors) => errors.to_string(),

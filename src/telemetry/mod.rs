@@ -51,6 +51,9 @@ impl Telemetry {
     }
 }
 
+/// Libraries whose INFO is about themselves; a level that names one of them wins.
+const QUIET: &str = "actix_server=warn,hyper_util=warn";
+
 /// Starts the log of this process, to stderr. A second call is an error.
 pub fn init(log: &Log) -> Result<Telemetry, String> {
     let screen = Screen::stderr();
@@ -71,7 +74,10 @@ pub fn build(
     format: Format,
     screen: Screen,
 ) -> Result<(impl Subscriber + Send + Sync + 'static, Telemetry), String> {
-    let filter = |level: &str| EnvFilter::try_new(level).map_err(|error| format!("log.level `{level}`: {error}"));
+    let filter = |level: &str| {
+        let directives = format!("{QUIET},{level}");
+        EnvFilter::try_new(directives).map_err(|error| format!("log.level `{level}`: {error}"))
+    };
     let (filtering, handle) = reload::Layer::new(filter(level)?);
     let set_filter = move |level: &str| {
         let filter = filter(level)?;

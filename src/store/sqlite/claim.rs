@@ -2,10 +2,9 @@
 
 use longshore_actors::checkpoint::Checkpoint;
 use longshore_actors::clock::Timestamp;
-use longshore_actors::job::{Job, JobId, Lease, Name, State};
+use longshore_actors::job::{Job, JobId, Lease, State};
 use longshore_actors::ledger::{Claim, Released, Rescue};
-use rusqlite::types::ToSqlOutput;
-use rusqlite::{Row, params, params_from_iter};
+use rusqlite::{Row, params};
 use serde_json::Value;
 
 use crate::store::sqlite::head;
@@ -17,6 +16,18 @@ const RELEASE_MAX: i64 = 1000;
 
 /// Jobs given back in one round of a rescue: bounds what is held in memory, not how many are given back.
 const RESCUE_ROUND: usize = 1000;
+
+/// Reads no more of the ready index than its kind has room for.
+pub(super) const READY: &str = "
+SELECT id, priority FROM jobs WHERE state = 'waiting' AND domain = ?1 AND kind = ?2 ORDER BY priority, id LIMIT ?3";
+
+const LOOK: &str = "
+SELECT kind, params, parent, attempt + 1, crashes, fence + 1, checkpoint, enqueued_at FROM jobs WHERE id = ?1";
+
+const START: &str = "
+UPDATE jobs SET state = 'active', attempt = attempt + 1, fence = fence + 1, owner = ?2, lease_until = ?3,
+    started_at = ?4, unique_held = CASE WHEN unique_scope = 'until_started' THEN 0 ELSE unique_held END
+WHERE id = ?1";
 
 pub(super) const RENEW: &str = "
 UPDATE jobs SET lease_until = ?3 WHERE id = ?1 AND state = 'active' AND owner IS NOT NULL AND fence = ?2";
@@ -35,84 +46,57 @@ WHERE id IN (SELECT id FROM jobs WHERE state = 'active' AND owner IS NOT NULL AN
 RETURNING domain, kind, id, attempt + 1, started_at";
 
 /// Up to `claim.max` jobs, best first.
+///
+/// Three plain statements, the last two for each job, and not one `UPDATE … IN (SELECT …) RETURNING`: that builds
+/// four temporary tables a call, which is dear when few jobs are claimed at a time and saves little when many are.
 pub fn claim(tx: &mut Tx<'_>, claim: &Claim) -> OpResult<Vec<Job>> {
-    let kinds: Vec<(&Name, usize)> =
-        claim.kinds.iter().map(|(kind, room)| (kind, (*room).min(claim.max))).filter(|(_, room)| *room > 0).collect();
-    if kinds.is_empty() {
-        return Ok(Vec::new());
+    let mut best = Vec::new();
+    let mut ready = tx.prepare(READY)?;
+    for (kind, room) in &claim.kinds {
+        let room = i64::try_from((*room).min(claim.max)).unwrap_or(i64::MAX);
+        let mut rows = ready.query(params![&*claim.domain, &**kind, room])?;
+        while let Some(row) = rows.next()? {
+            best.push((row.get::<_, i64>(1)?, row.get::<_, i64>(0)?));
+        }
     }
-    let mut values: Vec<ToSqlOutput<'_>> = vec![
-        claim.now.0.into(),
-        claim.until.0.into(),
-        (&*claim.owner).into(),
-        (&*claim.domain).into(),
-        i64::try_from(claim.max).unwrap_or(i64::MAX).into(),
-    ];
-    for (kind, room) in &kinds {
-        values.push((&***kind).into());
-        values.push(i64::try_from(*room).unwrap_or(i64::MAX).into());
-    }
-    let mut statement = tx.prepare(&claim_sql(kinds.len()))?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut claimed = Vec::new();
-    while let Some(row) = rows.next()? {
-        claimed.push(claimed_job(row, &mut tx.memory.names, claim)?);
-    }
-    // RETURNING promises no order.
-    claimed.sort_by_key(|(priority, job)| (*priority, job.id));
-    let jobs: Vec<Job> = claimed.into_iter().map(|(_, job)| job).collect();
-    for job in &jobs {
+    best.sort_unstable();
+    best.dedup();
+    best.truncate(claim.max);
+    let (mut look, mut start) = (tx.prepare(LOOK)?, tx.prepare(START)?);
+    let mut jobs = Vec::with_capacity(best.len());
+    for (_, id) in best {
+        let names = &mut tx.memory.names;
+        let job = look.query_row([id], |row| claimed_job(row, JobId(id), names, claim))?;
+        start.execute(params![id, &*claim.owner, claim.until.0, claim.now.0])?;
         tx.effects.moved(&job.domain, &job.kind, State::Waiting, State::Active);
+        jobs.push(job);
     }
     Ok(jobs)
 }
 
-/// The statement for so many kinds: one arm each, which reads no more of the ready index than its kind has room for.
-/// Its parameters: now, until, owner, domain, max, then kind and room of each.
-pub(super) fn claim_sql(kinds: usize) -> String {
-    let arms: Vec<String> = (0..kinds)
-        .map(|index| {
-            let (kind, room) = (6 + 2 * index, 7 + 2 * index);
-            format!(
-                "SELECT * FROM (SELECT id, priority FROM jobs WHERE state = 'waiting' AND domain = ?4 \
-                 AND kind = ?{kind} ORDER BY priority, id LIMIT ?{room})"
-            )
-        })
-        .collect();
-    format!(
-        "UPDATE jobs SET state = 'active', attempt = attempt + 1, fence = fence + 1, owner = ?3, lease_until = ?2,
-            started_at = ?1,
-            unique_held = CASE WHEN unique_scope = 'until_started' THEN 0 ELSE unique_held END
-        WHERE id IN (SELECT id FROM ({}) ORDER BY priority, id LIMIT ?5)
-        RETURNING id, kind, params, parent, attempt, crashes, fence, checkpoint, enqueued_at, priority",
-        arms.join(" UNION ALL ")
-    )
-}
-
-fn claimed_job(row: &Row<'_>, names: &mut Names, claim: &Claim) -> rusqlite::Result<(i64, Job)> {
-    let id = JobId(row.get(0)?);
-    let params = row.get_ref(2)?.as_str()?;
-    let checkpoint = match row.get_ref(7)?.as_str_or_null()? {
+/// The job as it is once the claim has gone through.
+fn claimed_job(row: &Row<'_>, id: JobId, names: &mut Names, claim: &Claim) -> rusqlite::Result<Job> {
+    let params = row.get_ref(1)?.as_str()?;
+    let checkpoint = match row.get_ref(6)?.as_str_or_null()? {
         None => Checkpoint::default(),
         Some(text) => head::checkpoint(Some(text)).unwrap_or_else(|reason| {
             tracing::warn!(job_id = id.0, reason, "the job starts from its first page");
             Checkpoint::default()
         }),
     };
-    let job = Job {
+    Ok(Job {
         id,
         domain: claim.domain.clone(),
-        kind: names.text(row, 1)?,
+        kind: names.text(row, 0)?,
         // One damaged row must not keep the others from being claimed: its domain will refuse what is no object.
         params: serde_json::from_str(params).unwrap_or_else(|_| Value::String(params.to_owned())),
-        parent: row.get::<_, Option<i64>>(3)?.map(JobId),
-        attempt: row.get(4)?,
-        crashes: row.get(5)?,
-        lease: Lease { job: id, fence: row.get(6)? },
+        parent: row.get::<_, Option<i64>>(2)?.map(JobId),
+        attempt: row.get(3)?,
+        crashes: row.get(4)?,
+        lease: Lease { job: id, fence: row.get(5)? },
         checkpoint,
-        enqueued_at: Timestamp(row.get(8)?),
-    };
-    Ok((row.get(9)?, job))
+        enqueued_at: Timestamp(row.get(7)?),
+    })
 }
 
 /// Answers the leases that are no longer held.

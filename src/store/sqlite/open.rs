@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use longshore_actors::clock::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::store::migrations::{self, Mismatch, Status};
@@ -19,7 +20,7 @@ const READER_CACHE_KIB: i64 = 1024;
 const FOLD_AT_PAGES: i64 = 4000;
 /// The log is cut to this after a fold, in case one long transaction made it large.
 const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
-/// Statements kept prepared: the store has about sixty, and a claim one more for each number of kinds.
+/// Statements kept prepared: the store has about sixty, and each table a few.
 const STATEMENTS: usize = 256;
 
 /// How far an acknowledgement goes.
@@ -128,6 +129,8 @@ fn writer(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "wal_autocheckpoint", FOLD_AT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // Without it SQLite plans by the values that are bound, and prepares some statements anew for each.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(conn)
 }
