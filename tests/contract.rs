@@ -19,7 +19,8 @@ fn open(folder: &TempDir, name: &str) -> SqliteStore {
     SqliteStore::open(&folder.path().join(name), SETTINGS, Timestamp(1_700_000_000_000)).unwrap()
 }
 
-#[tokio::test(start_paused = true)]
+// Not on a paused clock: that runs ahead to a deadline while the store's own threads are still at work.
+#[tokio::test]
 async fn the_embedded_ledger_keeps_every_promise() {
     let folder = tempfile::tempdir().unwrap();
     let stores = RefCell::new(Vec::new());
@@ -38,7 +39,7 @@ async fn the_embedded_ledger_keeps_every_promise() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_embedded_ledger_is_as_the_model(choices in proptest::collection::vec(any::<[u8; 4]>(), 0..160)) {

@@ -188,7 +188,7 @@ async fn verify(service: &Service, sandbox: &Handle) -> Result<String, Failure> 
         None => Ok(format!(
             "the store holds exactly the {} bundles that the sandbox serves; {} were rejected, with their reasons",
             stored.len(),
-            expected.rejected_count() + expected.nameless
+            expected.rejected_count()
         )),
         Some(first) => Err(Failure::failed(format!(
             "the store differs from what the sandbox serves in {} places; first: {first}",
