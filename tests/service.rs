@@ -203,7 +203,12 @@ fn told_to_stop_under_load_it_gives_back_what_it_cannot_finish() {
     let open = rows.number("SELECT count(*) FROM jobs WHERE state = 'waiting' AND kind = 'catalog.group'");
     assert!(open > 0, "some were interrupted: {ended}");
     let burnt = rows.number("SELECT count(*) FROM jobs WHERE state = 'waiting' AND attempt > 0");
-    assert_eq!(burnt, 0, "no attempt is burnt: {:?}", rows.texts("SELECT id || ' ' || state || ' ' || attempt FROM jobs"));
+    assert_eq!(
+        burnt,
+        0,
+        "no attempt is burnt: {:?}",
+        rows.texts("SELECT id || ' ' || state || ' ' || attempt FROM jobs")
+    );
 
     // And the next start goes on where it stopped.
     world.sandbox.set_dials(Dials::default());

@@ -91,8 +91,7 @@ impl Rows {
     fn bundles(&self) -> BTreeMap<String, Bundle> {
         let countries = self.pairs("SELECT bundle_name, iso FROM catalog_bundle_countries WHERE role = 'base'");
         let roaming = self.pairs("SELECT bundle_name, iso FROM catalog_bundle_countries WHERE role = 'roaming'");
-        let groups =
-            self.pairs("SELECT bundle_name, group_name FROM catalog_bundle_groups WHERE removed_at IS NULL");
+        let groups = self.pairs("SELECT bundle_name, group_name FROM catalog_bundle_groups WHERE removed_at IS NULL");
         let of = |map: &BTreeMap<String, BTreeSet<String>>, name: &str| map.get(name).cloned().unwrap_or_default();
         let sql = "SELECT name, price, currency, duration, unlimited, data_amount_mb FROM catalog_bundles \
                    WHERE removed_at IS NULL";
