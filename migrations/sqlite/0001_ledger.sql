@@ -119,9 +119,9 @@ CREATE TABLE rejected_records (
 ) STRICT;
 CREATE INDEX rejected_records_domain ON rejected_records (domain, id);
 
--- Keys that a job's snapshot has shown so far; kept until the job has closed.
+-- Keys that a job's snapshot has shown so far, a JSON list for each page; kept until the job has closed.
 CREATE TABLE snapshot_keys (
     job INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    PRIMARY KEY (job, key)
-) STRICT, WITHOUT ROWID;
+    keys TEXT NOT NULL
+) STRICT;
+CREATE INDEX snapshot_keys_job ON snapshot_keys (job);

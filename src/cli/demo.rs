@@ -37,7 +37,7 @@ pub struct Args {
     /// Folder of the demo's data
     #[arg(long, default_value = "data/demo", value_name = "DIR")]
     pub data: PathBuf,
-    /// Address of the dashboard [default: service.listen]
+    /// Address that `jobs` and `domains` ask at [default: service.listen]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<std::net::SocketAddr>,
 }

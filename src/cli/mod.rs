@@ -67,7 +67,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the service until it is told to stop
     Run(run::Args),
-    /// Try everything with nothing else installed: sandbox, sync, dashboard
+    /// Try everything with nothing else installed: a sandbox, and a service that syncs from it
     Demo(demo::Args),
     /// Sync one domain, or one kind of job of it, and wait for the end
     Sync(sync::Args),

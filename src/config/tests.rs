@@ -58,16 +58,16 @@ fn the_defaults_read_as_documented() {
 
 #[test]
 fn every_key_of_production_is_known() {
-    let folder = tempfile::tempdir().unwrap();
-    let token = folder.path().join("token");
-    std::fs::write(&token, "t0ken\n").unwrap();
     let text = include_str!("../../config/production.toml");
-    let text = text.replace("/run/secrets/longshore_admin_token", token.to_str().unwrap());
-    let config = load(&text, &[("ESIM_GO_API_KEY", "key")], &[]).unwrap();
+    let token = ("LONGSHORE_ADMIN_TOKEN", "t0ken");
+    let config = load(text, &[token, ("ESIM_GO_API_KEY", "key")], &[]).unwrap();
     assert_eq!(config.service.admin_token.as_ref().unwrap().expose(), "t0ken");
     config.check_runnable().unwrap();
-    let missing = load(&text, &[], &[]).unwrap_err().to_string();
-    assert!(missing.contains("domains.catalog.api_key: the environment variable ESIM_GO_API_KEY"), "{missing}");
+    let keyless = load(text, &[token], &[]).unwrap();
+    let missing = keyless.check_runnable().unwrap_err().to_string();
+    assert!(missing.contains("domains.catalog.api_key: is missing: set ESIM_GO_API_KEY"), "{missing}");
+    let tokenless = load(text, &[], &[]).unwrap_err().to_string();
+    assert!(tokenless.contains("the environment variable LONGSHORE_ADMIN_TOKEN is not set"), "{tokenless}");
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //!              └─ stats ─▶ tally in memory
 //! ```
 //!
-//! - One process owns the file ([`lock`]); so at open every active job's owner is gone, and its jobs wait again.
-//! - All writes go through one thread ([`writer`]); an operation is answered after the fsync.
+//! - One process owns the file (`lock`); so at open every active job's owner is gone, and its jobs wait again.
+//! - All writes go through one thread (`writer`); an operation is answered after the fsync.
 //! - Clones share one store; when the last one is dropped, what was accepted is finished and the file is closed.
 //!
 //! What it does not do: serve two processes. That is PostgreSQL's part.

@@ -7,10 +7,12 @@ use longshore_actors::ledger::LedgerError;
 use rusqlite::params;
 
 use crate::store::batch::Removal;
+use crate::store::sqlite::head;
 use crate::store::sqlite::tx::{OpResult, Tx};
 use crate::store::table::Table;
 
-const SEE: &str = "INSERT OR IGNORE INTO snapshot_keys (job, key) VALUES (?1, ?2)";
+/// One row a page: a row a key would cost as much as looking the record up.
+const SEE: &str = "INSERT INTO snapshot_keys (job, keys) VALUES (?1, ?2)";
 
 /// Rows marked, or why none was.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +23,8 @@ pub enum Removed {
 
 /// Keeps the keys that a page of the job's snapshot has shown.
 pub fn see(tx: &Tx<'_>, job: JobId, keys: &[String]) -> OpResult<()> {
-    let mut statement = tx.prepare(SEE)?;
-    for key in keys {
-        statement.execute(params![job.0, key])?;
+    if !keys.is_empty() {
+        tx.execute(SEE, params![job.0, head::json_text(&keys)?])?;
     }
     Ok(())
 }
@@ -77,8 +78,8 @@ fn vanished(
     params: impl rusqlite::Params,
 ) -> OpResult<Vec<String>> {
     let sql = format!(
-        "SELECT {key} FROM {} AS rows WHERE {column} = ?1 AND removed_at IS NULL
-         AND NOT EXISTS (SELECT 1 FROM snapshot_keys AS seen WHERE seen.job = ?2 AND seen.key = rows.{key})",
+        "SELECT {key} FROM {} WHERE {column} = ?1 AND removed_at IS NULL
+         AND {key} NOT IN (SELECT each.value FROM snapshot_keys AS seen, json_each(seen.keys) AS each WHERE seen.job = ?2)",
         table.name
     );
     let mut statement = tx.prepare(&sql)?;
@@ -102,7 +103,7 @@ fn remove_orphans(
          AND {orphan_key} NOT IN (SELECT {key} FROM {} WHERE removed_at IS NULL)",
         orphan.name, table.name
     );
-    let vanished = crate::store::sqlite::head::json_text(&vanished)?;
+    let vanished = head::json_text(&vanished)?;
     Ok(tx.execute(&sql, params![at, vanished])? as u64)
 }
 

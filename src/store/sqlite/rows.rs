@@ -189,7 +189,7 @@ fn bind(statement: &mut Statement<'_>, cells: &[Cell]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What [`write`] would count, by reading alone.
+/// What [`write()`] would count, by reading alone.
 pub fn compare(conn: &Connection, rows: &Rows) -> OpResult<Counts> {
     let mut statement = conn.prepare(&find(rows.table))?;
     let mut counts = Counts::default();

@@ -1,18 +1,14 @@
-//! `longshore bench`: what this machine does.
+//! `longshore bench jobs`: what a job costs that does nothing.
 //!
 //! ```text
 //! bulk      N jobs put in, five thousand a call                                     → jobs a second
 //! drain     the same N claimed, driven through all three pools, and recorded     → jobs a second
 //! latency   one job at a time put into the idle service                          → enqueue → start, p50 and p99
 //! ```
-//!
-//! It works on a file of its own beside the configured store, with the same settings, and takes it away afterwards.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::Subcommand;
 use longshore_actors::child::{Child, DomainChild};
 use longshore_actors::clock::Clock;
 use longshore_actors::job::NewJob;
@@ -26,24 +22,12 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::cli::Context;
+use crate::cli::bench::{Spread, own_store, peak_rss_mib};
 use crate::cli::exit::Failure;
-use crate::cli::output::Table;
-use crate::config::{Config, StoreUrl};
+use crate::config::Config;
 use crate::domains::noop::{self, Noop};
 use crate::service::{open_store, with_system};
 use crate::store::Store;
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Enqueue, claim, run and record jobs that do nothing, on a store like the configured one
-    Jobs(Jobs),
-}
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Jobs {
@@ -63,8 +47,7 @@ const BULK: usize = 5_000;
 /// Jobs whose latency is measured, one by one.
 const SINGLE: usize = 1_000;
 
-pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
-    let Args { command: Command::Jobs(jobs) } = args;
+pub fn execute(jobs: Jobs, context: Context) -> Result<(), Failure> {
     let Context { config, output, .. } = context;
     let mut rounds = Vec::new();
     for round in 0..jobs.rounds {
@@ -78,30 +61,19 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
     let value = json!({ "jobs": jobs.jobs, "concurrency": jobs.concurrency, "synchronous": synchronous,
         "rounds": rounds, "peak_rss_mib": peak });
     output.show(&value, || {
-        let mut table = Table::new(&["", "median", "least", "most", ""]);
-        let mut line = |name: &str, of: fn(&Round) -> f64, unit: &str| {
-            let mut values: Vec<f64> = rounds.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            let show = |value: Option<&f64>| value.map_or_else(String::new, |value| figure(*value));
-            let median = show(values.get(values.len() / 2));
-            table.row(vec![name.to_owned(), median, show(values.first()), show(values.last()), unit.to_owned()]);
-        };
-        line("enqueue in bulk", |round| round.enqueued_per_second, "jobs/s");
-        line("claim, run, record", |round| round.drained_per_second, "jobs/s");
-        line("enqueue to start, p50", |round| round.start_p50_ms, "ms");
-        line("enqueue to start, p99", |round| round.start_p99_ms, "ms");
-        table.row(vec!["peak memory".to_owned(), figure(peak), String::new(), String::new(), "MiB".to_owned()]);
+        let mut spread = Spread::new();
+        spread.line("enqueue in bulk", rounds.iter().map(|round| round.enqueued_per_second), "jobs/s");
+        spread.line("claim, run, record", rounds.iter().map(|round| round.drained_per_second), "jobs/s");
+        spread.line("enqueue to start, p50", rounds.iter().map(|round| round.start_p50_ms), "ms");
+        spread.line("enqueue to start, p99", rounds.iter().map(|round| round.start_p99_ms), "ms");
+        spread.line("peak memory", [peak], "MiB");
         format!(
             "{} jobs, {} at a time, SQLite with synchronous={synchronous}\n{}",
             jobs.jobs,
             jobs.concurrency,
-            table.render()
+            spread.render()
         )
     })
-}
-
-fn figure(value: f64) -> String {
-    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 /// What one round measured.
@@ -198,28 +170,4 @@ impl Starts {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(last.map_or(Duration::ZERO, |(_, at)| at.saturating_duration_since(begun)))
     }
-}
-
-/// A file beside the configured store, so that it lies on the same disk; gone when the folder is dropped.
-fn own_store(config: &Config) -> Result<(Config, tempfile::TempDir), Failure> {
-    let path = config.store.url.path();
-    let beside =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
-    let failed = |error: std::io::Error| {
-        Failure::unavailable(format!("cannot make a folder in {}: {error}; set store.url", beside.display()))
-    };
-    std::fs::create_dir_all(&beside).map_err(failed)?;
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&beside).map_err(failed)?;
-    let mut config = config.clone();
-    let url = format!("sqlite://{}", folder.path().join("bench.db").display());
-    config.store.url = StoreUrl::parse(&url).map_err(Failure::internal)?;
-    Ok((config, folder))
-}
-
-/// The most memory this process has had, in MiB; 0 where the system does not tell.
-fn peak_rss_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
 }
