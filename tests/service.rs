@@ -225,6 +225,8 @@ fn told_to_stop_while_the_upstream_hangs_it_ends_within_its_grace() {
     let world = World::new(2_000).set("service.shutdown_grace", "1s");
     let service = world.start(&["run"]);
     let address = service.address();
+    // The probe of the health comes first; then only the job's own request can hang.
+    service.logged("healthy");
     world.sandbox.set_dials(Dials { hang_rate: 1.0, ..Dials::default() });
     put(&address, "catalog.group", json!({ "group": "Standard Fixed" }));
     until("a hung request", || (world.sandbox.stats().faults.hung > 0).then_some(()));
@@ -242,6 +244,8 @@ fn told_to_stop_twice_it_ends_at_once() {
     let world = World::new(2_000).set("service.shutdown_grace", "10m");
     let service = world.start(&["run"]);
     let address = service.address();
+    // The probe of the health comes first; then only the job's own request can hang.
+    service.logged("healthy");
     world.sandbox.set_dials(Dials { hang_rate: 1.0, ..Dials::default() });
     put(&address, "catalog.group", json!({ "group": "Standard Fixed" }));
     until("a hung request", || (world.sandbox.stats().faults.hung > 0).then_some(()));

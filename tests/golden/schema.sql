@@ -142,9 +142,8 @@ CREATE TABLE schedules (
 
 CREATE TABLE snapshot_keys (
     job INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    PRIMARY KEY (job, key)
-) STRICT, WITHOUT ROWID;
+    keys TEXT NOT NULL
+) STRICT;
 
 CREATE TABLE sync_state (
     provider TEXT NOT NULL,
@@ -170,3 +169,5 @@ CREATE INDEX jobs_ready ON jobs (domain, kind, priority, id) WHERE state = 'wait
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE unique_held = 1;
 
 CREATE INDEX rejected_records_domain ON rejected_records (domain, id);
+
+CREATE INDEX snapshot_keys_job ON snapshot_keys (job);
