@@ -303,7 +303,7 @@ mod tests {
         assert!(text.starts_with("job         42 catalog.group\n") || text.starts_with("job "), "{text}");
         for wanted in [
             "pages 3/9",
-            "because     waits for 4",
+            "because   waits for 4",
             "parent",
             "1970-01-01T00:01:00Z (0s ago)",
             "history",

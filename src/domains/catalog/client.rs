@@ -33,7 +33,8 @@ const CURRENCY_TRIES: u32 = 3;
 /// The HTTP client as this module sees it; tests script it.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// `path` is plain text and is encoded by the transport. Answers 2xx and 4xx other than 429; everything else is a fault already.
+    /// `path` is plain text and is encoded by the transport. Answers 2xx and 4xx other than 429; everything else is a
+    /// fault already.
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Raw, Fault>;
 }
 
