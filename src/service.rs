@@ -69,6 +69,7 @@ pub struct Service {
     /// Where it listens, if it does.
     pub address: Option<std::net::SocketAddr>,
     schedules: SchedulesHandle,
+    upkeep: Arc<Upkeep>,
     upstreams: HashMap<&'static str, Upstream>,
     /// Of a dry run: its ledger, and the folder that goes with it.
     scratch: Option<(SqliteStore, tempfile::TempDir)>,
@@ -175,7 +176,9 @@ impl Service {
         if parts.scheduler {
             children.push(scheduler_child(scheduler, &runtime));
         }
-        children.push(upkeep_child(ledger.clone(), upkeep_settings(config), probes, &runtime));
+        let upkeep = Upkeep::new(ledger.clone(), upkeep_settings(config), probes, runtime.board.clone());
+        let upkeep = Arc::new(upkeep);
+        children.push(upkeep_child(upkeep.clone(), &runtime));
         let mut address = None;
         if parts.http {
             let config::Service { listen, admin_token, shutdown_grace: _, threads: _ } = &config.service;
@@ -188,7 +191,7 @@ impl Service {
         children.extend(domains);
         let tree = Tree::start(runtime, children);
         tree_slot.set(tree.clone());
-        Ok(Service { tree, store, ledger, admin, address, schedules, upstreams, scratch })
+        Ok(Service { tree, store, ledger, admin, address, schedules, upkeep, upstreams, scratch })
     }
 
     /// Applies what can change while it runs; the caller has told the difference.
@@ -204,14 +207,15 @@ impl Service {
             }
         }
         self.schedules.replace(schedules);
+        self.upkeep.set(upkeep_settings(config));
         Ok(())
     }
 
     /// Quiet, drain, stop, and then closes the store; all within the grace and a little.
     pub async fn shutdown(self, grace: Duration) -> Ending {
-        let Service { tree, store, ledger, admin, address: _, schedules: _, upstreams: _, scratch } = self;
+        let Service { tree, store, ledger, admin, address: _, schedules: _, upkeep, upstreams: _, scratch } = self;
         let ending = tree.shutdown(grace).await;
-        drop((ledger, admin, tree));
+        drop((ledger, admin, upkeep, tree));
         // The store answers what it has accepted; a disk that hangs must not hang the process.
         if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
             tracing::warn!("the store did not close in time; what was acknowledged is durable");
@@ -340,24 +344,18 @@ fn schedules(config: &Config) -> Result<Vec<Schedule>, StartError> {
     for (domain, settings) in config.domains.all().into_iter().filter(|(_, domain)| domain.enabled) {
         for (kind, policy) in &settings.jobs {
             if let Some(planned) = &policy.schedule {
-                schedules.push(schedule(&format!("{domain}.{kind}"), domain, kind, serde_json::json!({}), planned)?);
+                schedules.push(schedule(&format!("{domain}.{kind}"), domain, kind, planned)?);
             }
         }
-        for config::Planned { name, kind, params, schedule: planned } in &settings.schedules {
-            schedules.push(schedule(&format!("{domain}.{name}"), domain, kind, params.clone(), planned)?);
+        for config::Planned { name, kind, schedule: planned } in &settings.schedules {
+            schedules.push(schedule(&format!("{domain}.{name}"), domain, kind, planned)?);
         }
     }
     Ok(schedules)
 }
 
-fn schedule(
-    name: &str,
-    domain: &str,
-    kind: &str,
-    params: serde_json::Value,
-    planned: &config::Schedule,
-) -> Result<Schedule, StartError> {
-    let config::Schedule { when, missed, jitter } = planned;
+fn schedule(name: &str, domain: &str, kind: &str, planned: &config::Schedule) -> Result<Schedule, StartError> {
+    let config::Schedule { when, missed, jitter, params } = planned;
     let when = match when {
         config::When::Cron { text, zone } => When::cron(text, zone),
         config::When::Every(every) => When::every(*every),
@@ -369,7 +367,7 @@ fn schedule(
         config::Missed::All => missed::Missed::All { max: config::Missed::ALL_MAX },
     };
     let kind = format!("{domain}.{kind}");
-    Ok(Schedule { params, missed, jitter: *jitter, ..Schedule::new(name, domain, kind, when) })
+    Ok(Schedule { params: params.clone(), missed, jitter: *jitter, ..Schedule::new(name, domain, kind, when) })
 }
 
 fn upkeep_settings(config: &Config) -> UpkeepSettings {
@@ -398,13 +396,7 @@ fn scheduler_child(scheduler: Scheduler, runtime: &Runtime) -> Box<dyn Child> {
     }))
 }
 
-fn upkeep_child(
-    ledger: Arc<dyn Ledger>,
-    settings: UpkeepSettings,
-    probes: Vec<Box<dyn HealthProbe>>,
-    runtime: &Runtime,
-) -> Box<dyn Child> {
-    let upkeep = Arc::new(Upkeep::new(ledger, settings, probes, runtime.board.clone()));
+fn upkeep_child(upkeep: Arc<Upkeep>, runtime: &Runtime) -> Box<dyn Child> {
     let phases = runtime.phases.clone();
     Box::new(ServiceChild::new("upkeep", RestartPolicy::default(), move |part| {
         let (upkeep, phases) = (upkeep.clone(), phases.clone());

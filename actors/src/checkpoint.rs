@@ -77,8 +77,15 @@ pub struct Checkpoint {
     /// Records that the upstream says there are in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+    /// Pages that were rejected as a whole: what the others hold is not all there is.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gaps: u32,
     #[serde(skip_serializing_if = "Counts::is_zero")]
     pub counts: Counts,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Checkpoint {
@@ -105,6 +112,8 @@ impl Checkpoint {
             Part::Plan => self.planned = true,
             Part::Closing => self.closed = true,
             Part::Page(page) => {
+                // A bad record is received and rejected; a page that is rejected as a whole was not received.
+                self.gaps += u32::from(counts.rejected > counts.received);
                 self.beyond.insert(page, following);
                 while let Some(following) = self.beyond.remove(&self.prefix) {
                     self.prefix += 1;

@@ -1,5 +1,7 @@
 //! What the supervisor can start, watch and stop: a domain, or a service beside the domains.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use crate::watch::{self as death, ExitGuard};
 pub trait Child: 'static {
     fn name(&self) -> &str;
     fn kind(&self) -> PartKind;
-    fn restart(&self) -> RestartPolicy;
+    fn restart_policy(&self) -> RestartPolicy;
     /// How long it is left alone once its restarts are used up.
     fn cool_down(&self) -> Duration;
     /// Starts it; `guard` lives in the actor and tells of its end.
@@ -62,7 +64,7 @@ impl<D: Domain> Child for DomainChild<D> {
         PartKind::Coordinator
     }
 
-    fn restart(&self) -> RestartPolicy {
+    fn restart_policy(&self) -> RestartPolicy {
         self.settings.borrow().coordinator_restart
     }
 
@@ -121,8 +123,10 @@ impl<D: Domain> RunningChild for RunningDomain<D> {
 pub struct ServiceChild {
     name: String,
     policy: RestartPolicy,
-    make: Box<dyn FnMut(Arc<Part>) -> LocalBoxFuture<'static, ()>>,
+    make: Rc<RefCell<MakeLoop>>,
 }
+
+type MakeLoop = dyn FnMut(Arc<Part>) -> LocalBoxFuture<'static, ()>;
 
 impl ServiceChild {
     /// `make` gives the loop, anew for each start.
@@ -131,7 +135,7 @@ impl ServiceChild {
         policy: RestartPolicy,
         make: impl FnMut(Arc<Part>) -> LocalBoxFuture<'static, ()> + 'static,
     ) -> Self {
-        Self { name: name.into(), policy, make: Box::new(make) }
+        Self { name: name.into(), policy, make: Rc::new(RefCell::new(make)) }
     }
 }
 
@@ -144,7 +148,7 @@ impl Child for ServiceChild {
         PartKind::Service
     }
 
-    fn restart(&self) -> RestartPolicy {
+    fn restart_policy(&self) -> RestartPolicy {
         self.policy
     }
 
@@ -156,7 +160,12 @@ impl Child for ServiceChild {
         let part = runtime.board.part(&self.name, PartKind::Service);
         part.set(PartState::Idle);
         let (ended, end) = watch::channel(false);
-        let work = (self.make)(part.clone());
+        // Made within the actor: a panic in there is the service's and not the supervisor's.
+        let (make, own) = (self.make.clone(), part.clone());
+        let work = Box::pin(async move {
+            let work = (make.borrow_mut())(own);
+            work.await;
+        });
         let service = Service { work: Some(work), stopping: runtime.phases.clone(), part, guard, _ended: ended };
         let address = service.start();
         Box::new(RunningService { address, end })
@@ -177,9 +186,8 @@ impl Actor for Service {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        death::supervise_this_thread();
         let Some(work) = self.work.take() else { return };
-        ctx.spawn(work.into_actor(self).map(|(), this, ctx| {
+        ctx.spawn(death::supervised(work).into_actor(self).map(|(), this, ctx| {
             if this.stopping.now() < Phase::Stop {
                 this.guard.because("its loop ended");
             }

@@ -50,7 +50,7 @@ pub trait Domain: Send + Sync + 'static {
     fn plan(&self, job: &Job) -> impl Future<Output = Result<Plan<Self::Request>, Fault>>;
 
     /// What is to be uploaded once, when all pages are committed: for a complete snapshot, the mark on the rows that
-    /// vanished. Called only if every page of the job is in.
+    /// vanished. Called only if every page of the job is in, none of them rejected as a whole.
     fn close(&self, job: &Job, checkpoint: &Checkpoint) -> Option<Self::Batch>;
 }
 
@@ -92,7 +92,8 @@ impl<R> Plan<R> {
 pub struct Fetched<R, A> {
     pub answer: A,
     /// The pages after this one, in order, as far as this answer tells: all of them from a page count, one from a
-    /// cursor. They are appended to the job's pages; only one page of a job may tell them at a time.
+    /// cursor. Every page tells what it knows, since a job may resume at any of them; only what the last known page
+    /// tells is new and is appended to the job's pages.
     pub more: Vec<R>,
     /// Records in all pages together, as the upstream says.
     pub total: Option<u64>,

@@ -119,8 +119,12 @@ impl<D: Domain> Driver<D> {
 impl<D: Domain> Try<'_, D> {
     /// The job, step by step. What happens after upload is the next line.
     async fn steps(&self, entity: &mut Option<Entity>) -> Result<Option<String>, Ended> {
+        if self.draining() {
+            // Claimed in the moment in which the service was told to end.
+            return Err(Ended::Fault(Fault::Cancelled));
+        }
         self.progress("plan");
-        let plan = self.driver.domain.plan(self.job).await.map_err(Ended::Fault)?;
+        let plan = self.driver.domain.plan(self.job).await.map_err(|fault| self.ended_by(fault))?;
         let Plan { requests, children, entity: planned, note } = plan;
         *entity = planned;
         self.notes.borrow_mut().extend(note);
@@ -196,7 +200,9 @@ impl<D: Domain> Try<'_, D> {
 
         let following = self.pages.borrow().following(index)?;
         let receipt = Receipt { lease: self.job.lease, part: Part::Page(index), following, total, children, rejects };
-        self.upload(Delivery { batch, receipt, received }, Some(room)).await?;
+        if let Err(ended) = self.upload(Delivery { batch, receipt, received }, Some(room)).await {
+            return self.rejected(index, ended).await;
+        }
         self.page_done(StageName::Upload, index);
         Ok(())
     }
@@ -205,6 +211,11 @@ impl<D: Domain> Try<'_, D> {
     async fn close(&self) -> Result<(), Ended> {
         let checkpoint = self.checkpoint.borrow().clone();
         if checkpoint.holds(Part::Closing) {
+            return Ok(());
+        }
+        if checkpoint.gaps > 0 {
+            // What stood on the missing pages would pass for vanished.
+            self.notes.borrow_mut().push(format!("not closed: {} pages were rejected as a whole", checkpoint.gaps));
             return Ok(());
         }
         let Some(batch) = self.driver.domain.close(self.job, &checkpoint) else { return Ok(()) };
@@ -294,8 +305,23 @@ impl<D: Domain> Try<'_, D> {
                     tracing::info!(reason, wait = ?wait, tries, "try page again");
                     self.wait(wait).await?;
                 }
-                Failure::Fault(fault) => return Err(Ended::Fault(fault)),
+                Failure::Fault(fault) => return Err(self.ended_by(fault)),
             }
+        }
+    }
+
+    /// What a stage says of being cancelled is believed when something ends. Otherwise the job would be given back and
+    /// claimed again without a pause.
+    fn ended_by(&self, fault: Fault) -> Ended {
+        match fault {
+            Fault::Cancelled if !self.draining() => {
+                Ended::Fault(Fault::unavailable("the upstream", "cancelled, though nothing ends here"))
+            }
+            Fault::Cancelled
+            | Fault::Retry { .. }
+            | Fault::Reject { .. }
+            | Fault::Fail { .. }
+            | Fault::Unavailable { .. } => Ended::Fault(fault),
         }
     }
 

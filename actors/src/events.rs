@@ -36,7 +36,7 @@ pub enum Event {
         stage: StageName,
         page: u32,
     },
-    /// One try ended; `outcome` is the word of `Outcome::as_str`.
+    /// One try ended; `outcome` is the word of `Outcome::as_str`, or `revoked` when its lease was taken away.
     JobEnded {
         job: JobId,
         domain: Name,

@@ -15,9 +15,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{Fault, JobId};
@@ -41,7 +42,71 @@ pub(crate) struct Answer<T> {
 
 /// One place in a mailbox; dropping it frees the place.
 pub(crate) struct Room {
-    _permit: OwnedSemaphorePermit,
+    /// Taken by `Drop`.
+    permit: Option<OwnedSemaphorePermit>,
+    places: Arc<Places>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.places.part.depth.fetch_sub(1, Ordering::Relaxed);
+        if let Some(permit) = self.permit.take()
+            && self.places.pay()
+        {
+            permit.forget();
+        }
+    }
+}
+
+/// The places of one mailbox. Permits, taken or free, are `capacity + debt`.
+struct Places {
+    permits: Arc<Semaphore>,
+    capacity: AtomicUsize,
+    /// Places that a shrinking mailbox has to take away as soon as they are freed.
+    debt: AtomicUsize,
+    part: Arc<Part>,
+}
+
+impl Places {
+    fn new(capacity: usize, part: Arc<Part>) -> Self {
+        let capacity = capacity.min(Semaphore::MAX_PERMITS);
+        part.capacity.store(capacity as u64, Ordering::Relaxed);
+        let permits = Arc::new(Semaphore::new(capacity));
+        Self { permits, capacity: AtomicUsize::new(capacity), debt: AtomicUsize::new(0), part }
+    }
+
+    /// Waits for a place, in order; `None` once the mailbox is closed.
+    async fn take(self: &Arc<Self>) -> Option<Room> {
+        let permit = self.permits.clone().acquire_owned().await.ok()?;
+        self.part.depth.fetch_add(1, Ordering::Relaxed);
+        Some(Room { permit: Some(permit), places: self.clone() })
+    }
+
+    /// More is there at once; less takes effect as places are freed.
+    fn resize(&self, capacity: usize) {
+        let capacity = capacity.min(Semaphore::MAX_PERMITS);
+        let before = self.capacity.swap(capacity, Ordering::Relaxed);
+        self.part.capacity.store(capacity as u64, Ordering::Relaxed);
+        if let Some(growth) = capacity.checked_sub(before) {
+            let mut kept = 0;
+            let keep = |debt: usize| {
+                kept = debt.min(growth);
+                Some(debt - kept)
+            };
+            // It never fails: the closure always answers.
+            let _ = self.debt.fetch_update(Ordering::AcqRel, Ordering::Acquire, keep);
+            self.permits.add_permits(growth - kept);
+        } else {
+            let surplus = before - capacity;
+            let forgotten = self.permits.forget_permits(surplus);
+            self.debt.fetch_add(surplus - forgotten, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether a freed place is to vanish.
+    fn pay(&self) -> bool {
+        self.debt.fetch_update(Ordering::AcqRel, Ordering::Acquire, |debt| debt.checked_sub(1)).is_ok()
+    }
 }
 
 /// The handle of one pool's mailbox.
@@ -56,25 +121,23 @@ impl<S: Stage> Clone for Mailbox<S> {
 }
 
 struct Shared<S: Stage> {
-    permits: Arc<Semaphore>,
-    capacity: AtomicUsize,
+    places: Arc<Places>,
     queue: Mutex<VecDeque<Work<S>>>,
     arrived: Notify,
     closed: CancellationToken,
-    part: Arc<Part>,
+    /// Workers whose stage is open.
+    open: AtomicUsize,
 }
 
 impl<S: Stage> Mailbox<S> {
     pub(crate) fn new(capacity: usize, part: Arc<Part>) -> Self {
-        part.capacity.store(capacity as u64, Ordering::Relaxed);
         Self {
             shared: Arc::new(Shared {
-                permits: Arc::new(Semaphore::new(capacity)),
-                capacity: AtomicUsize::new(capacity),
+                places: Arc::new(Places::new(capacity, part)),
                 queue: Mutex::default(),
                 arrived: Notify::new(),
                 closed: CancellationToken::new(),
-                part,
+                open: AtomicUsize::new(0),
             }),
         }
     }
@@ -87,17 +150,26 @@ impl<S: Stage> Mailbox<S> {
         held: Option<Room>,
     ) -> Result<Answer<S::Output>, Failure> {
         let cancelled = || Failure::Fault(Fault::Cancelled);
-        let permit = self.shared.permits.clone().acquire_owned().await.map_err(|_| cancelled())?;
+        let room = self.shared.places.take().await.ok_or_else(cancelled)?;
         drop(held);
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply { sender: Some(sender), room: Some(Room { _permit: permit }) };
-        self.push(Work { job, input, reply, span: tracing::Span::current() });
+        let asked = Arc::new(Asked::default());
+        let _caller = Caller(asked.clone());
+        let reply = Reply { sender: Some(sender), room: Some(room) };
+        self.push(Work { job, input, reply, asked, span: tracing::Span::current() });
         receiver.await.map_err(|_| cancelled())?
     }
 
     fn push(&self, work: Work<S>) {
-        self.shared.part.depth.fetch_add(1, Ordering::Relaxed);
-        self.queue().push_back(work);
+        let mut queue = self.queue();
+        // Looked at under the lock under which `close` empties the queue: nothing is left behind in a closed mailbox.
+        if self.shared.closed.is_cancelled() {
+            drop(queue);
+            drop(work);
+            return;
+        }
+        queue.push_back(work);
+        drop(queue);
         self.shared.arrived.notify_one();
     }
 
@@ -116,7 +188,6 @@ impl<S: Stage> Mailbox<S> {
                 self.shared.arrived.notify_one();
             }
             if let Some(work) = work {
-                self.shared.part.depth.fetch_sub(1, Ordering::Relaxed);
                 return Some(work);
             }
             tokio::select! {
@@ -128,33 +199,13 @@ impl<S: Stage> Mailbox<S> {
 
     /// Changes the capacity. More is there at once; less takes effect as places are freed, and nothing is dropped.
     pub(crate) fn resize(&self, capacity: usize) {
-        let before = self.shared.capacity.swap(capacity, Ordering::Relaxed);
-        self.shared.part.capacity.store(capacity as u64, Ordering::Relaxed);
-        if capacity >= before {
-            self.shared.permits.add_permits(capacity - before);
-            return;
-        }
-        let surplus = before - capacity;
-        let left = surplus - self.shared.permits.forget_permits(surplus);
-        let permits = self.shared.permits.clone();
-        if left > 0 {
-            // Bounded by the old capacity; ends when that many places were freed or the mailbox closes.
-            actix::spawn(async move {
-                for _ in 0..left {
-                    match permits.acquire().await {
-                        Ok(permit) => permit.forget(),
-                        Err(_closed) => return,
-                    }
-                }
-            });
-        }
+        self.shared.places.resize(capacity);
     }
 
     /// Ends the mailbox: what waits or is in hand is answered with `Cancelled`, and the workers end.
     pub(crate) fn close(&self) {
         self.shared.closed.cancel();
-        self.shared.permits.close();
-        self.shared.part.depth.store(0, Ordering::Relaxed);
+        self.shared.places.permits.close();
         let dropped = std::mem::take(&mut *self.queue());
         drop(dropped);
     }
@@ -163,13 +214,70 @@ impl<S: Stage> Mailbox<S> {
         self.shared.closed.cancelled().await;
     }
 
-    #[cfg(test)]
-    pub(crate) fn room(&self) -> usize {
-        self.shared.permits.available_permits()
+    /// Says that a worker's stage is open, until the answer is dropped.
+    pub(crate) fn stage_is_open(&self) -> OpenStage<S> {
+        self.shared.open.fetch_add(1, Ordering::AcqRel);
+        OpenStage { mailbox: self.clone() }
+    }
+
+    /// A worker could not open its stage. If no other worker has one open, all that waits is answered with this:
+    /// an outage must not burn the attempts of jobs that would wait into their timeout.
+    pub(crate) fn refuse(&self, fault: &Fault) {
+        if self.shared.open.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        let fault = match fault {
+            Fault::Unavailable { .. } => fault.clone(),
+            Fault::Retry { .. } | Fault::Reject { .. } | Fault::Fail { .. } | Fault::Cancelled => {
+                Fault::unavailable(self.part().name(), fault.to_string())
+            }
+        };
+        let refused = std::mem::take(&mut *self.queue());
+        for work in refused {
+            work.reply.send(Err(fault.clone()));
+        }
+    }
+
+    /// Of the pool.
+    pub(crate) fn part(&self) -> &Part {
+        &self.shared.places.part
     }
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Work<S>>> {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker's stage is open as long as this lives.
+pub(crate) struct OpenStage<S: Stage> {
+    mailbox: Mailbox<S>,
+}
+
+impl<S: Stage> Drop for OpenStage<S> {
+    fn drop(&mut self) {
+        self.mailbox.shared.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What worker and pool know of the caller.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    gave_up: OnceLock<Instant>,
+}
+
+impl Asked {
+    /// Since when nobody waits for the answer any more.
+    pub(crate) fn given_up_at(&self) -> Option<Instant> {
+        self.gave_up.get().copied()
+    }
+}
+
+/// The caller's side, dropped with it.
+struct Caller(Arc<Asked>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let _ = self.0.gave_up.set(Instant::now());
     }
 }
 
@@ -178,6 +286,7 @@ pub(crate) struct Work<S: Stage> {
     pub(crate) job: JobId,
     pub(crate) input: Arc<S::Input>,
     pub(crate) reply: Reply<S::Output>,
+    pub(crate) asked: Arc<Asked>,
     /// The caller's span: what the stage logs belongs to the job.
     pub(crate) span: tracing::Span,
 }

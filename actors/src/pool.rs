@@ -7,11 +7,15 @@
 //!  └── …
 //! ```
 //!
+//! A worker whose thread computes on long after its caller gave up cannot be cut off: it is left behind with its thread
+//! and replaced ([`Pool::hung`]).
+//!
 //! The pool starts, retires and counts; whether a dead worker is started again is decided by [`crate::restart`], and
 //! carried out by the coordinator, which owns the timers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::Actor;
 use tokio::time::Instant;
@@ -25,7 +29,14 @@ use crate::stage::{Stage, StageName};
 use crate::status::{Board, Part, PartKind, PartState};
 use crate::threads::{Thread, Threads};
 use crate::watch::{Exit, ExitGuard};
-use crate::worker::Worker;
+use crate::worker::{Hand, Worker};
+
+/// A worker that computes on for so long after its caller gave up will not end: any stage that waits for something
+/// notices at once.
+const HUNG_AFTER: Duration = Duration::from_secs(10);
+
+/// How long an ending pool waits for a thread that computes, before it leaves it behind.
+const THREAD_END: Duration = Duration::from_secs(5);
 
 /// A worker is gone.
 #[derive(Clone, Debug)]
@@ -49,6 +60,7 @@ pub(crate) struct Pool<S: Stage> {
     board: Board,
     part: Arc<Part>,
     watcher: Watcher,
+    size: Option<PoolSettings>,
     slots: Vec<Slot>,
     generation: u64,
     /// Threads of workers that were retired and finish what they have in hand.
@@ -65,6 +77,9 @@ pub(crate) enum PoolThreads {
 
 struct Slot {
     generation: u64,
+    /// Its worker has not told its end yet.
+    alive: bool,
+    hand: Hand,
     retire: CancellationToken,
     thread: Option<Thread>,
     restarts: Restarts,
@@ -95,6 +110,7 @@ impl<S: Stage> Pool<S> {
             board,
             part,
             watcher,
+            size: None,
             slots: Vec::new(),
             generation: 0,
             leaving: Vec::new(),
@@ -108,20 +124,29 @@ impl<S: Stage> Pool<S> {
     }
 
     /// Grows by starting workers; shrinks by letting the last ones finish what they have in hand.
-    pub(crate) fn resize(&mut self, size: PoolSettings) {
+    /// Answers whether that changed anything.
+    pub(crate) fn resize(&mut self, size: PoolSettings) -> bool {
+        if self.size == Some(size) {
+            return false;
+        }
+        self.size = Some(size);
         let actors = size.actors.max(1);
         self.mailbox.resize(size.capacity());
         while self.slots.len() > actors {
             if let Some(slot) = self.slots.pop() {
                 slot.retire.cancel();
                 self.board.remove(slot.part.name());
-                self.leaving.extend(slot.thread.map(|thread| (slot.generation, thread)));
+                // The thread of a dead worker, which has told its end already, can go at once.
+                let thread = slot.thread.filter(|_| slot.alive);
+                self.leaving.extend(thread.map(|thread| (slot.generation, thread)));
             }
         }
         while self.slots.len() < actors {
             let part = self.board.part(&format!("{}/{}", self.name, self.slots.len()), PartKind::Worker);
             self.slots.push(Slot {
                 generation: 0,
+                alive: false,
+                hand: Hand::default(),
                 retire: CancellationToken::new(),
                 thread: None,
                 restarts: Restarts::default(),
@@ -129,6 +154,7 @@ impl<S: Stage> Pool<S> {
             });
             self.start_worker(self.slots.len() - 1);
         }
+        true
     }
 
     fn start_worker(&mut self, index: usize) {
@@ -136,13 +162,15 @@ impl<S: Stage> Pool<S> {
         let (stage, generation) = (self.stage, self.generation);
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.generation = generation;
+        slot.alive = true;
+        slot.hand = Hand::default();
         slot.retire = CancellationToken::new();
         slot.part.set(PartState::Starting);
         let watcher = self.watcher.clone();
         let guard = ExitGuard::new(move |exit| watcher(WorkerExit { stage, slot: index, generation, exit }));
         let (settings, mailbox) = (self.settings.clone(), self.mailbox.clone());
-        let (part, retire) = (slot.part.clone(), slot.retire.clone());
-        let worker = move || Worker { settings, mailbox, part, retire, guard };
+        let (part, hand, retire) = (slot.part.clone(), slot.hand.clone(), slot.retire.clone());
+        let worker = move || Worker { settings, mailbox, part, hand, retire, guard };
         match &self.threads {
             PoolThreads::Shared => {
                 worker().start();
@@ -158,6 +186,7 @@ impl<S: Stage> Pool<S> {
     pub(crate) fn died(&mut self, exit: &WorkerExit, policy: &RestartPolicy) -> Option<Decision> {
         self.leaving.retain(|(generation, _thread)| *generation != exit.generation);
         let slot = self.slots.get_mut(exit.slot).filter(|slot| slot.generation == exit.generation)?;
+        slot.alive = false;
         slot.part.set(PartState::Restarting);
         slot.part.set_job(None);
         slot.part.say(&exit.exit.reason);
@@ -176,14 +205,37 @@ impl<S: Stage> Pool<S> {
         }
     }
 
+    /// The workers that compute on though nobody waits any more. Each is left behind with its thread; what is to be
+    /// done is decided as if it had died. Workers on a shared arbiter cannot be looked at while one of them computes.
+    pub(crate) fn hung(&mut self, now: Instant) -> Vec<WorkerExit> {
+        let PoolThreads::OneEach(_) = self.threads else { return Vec::new() };
+        let mut hung = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let forsaken = slot.hand.forsaken_at().filter(|_| slot.alive);
+            if forsaken.is_some_and(|since| now.duration_since(since) >= HUNG_AFTER) {
+                // Should it ever come back, it finds itself retired and its thread stopping.
+                slot.retire.cancel();
+                slot.thread = None;
+                let reason = format!("hung: it computed on for {HUNG_AFTER:?} after its caller gave up");
+                let exit = Exit { panicked: false, reason };
+                hung.push(WorkerExit { stage: self.stage, slot: index, generation: slot.generation, exit });
+            }
+        }
+        hung
+    }
+
     /// Ends the workers where they stand and waits for their threads.
     pub(crate) fn stop(mut self) -> impl Future<Output = ()> + 'static {
         self.mailbox.close();
         let slots = std::mem::take(&mut self.slots).into_iter().filter_map(|slot| slot.thread);
         let leaving = std::mem::take(&mut self.leaving).into_iter().map(|(_, thread)| thread);
         let threads: Vec<Thread> = slots.chain(leaving).collect();
+        let name = self.name.clone();
         async move {
-            futures::future::join_all(threads.into_iter().map(Thread::join)).await;
+            let ended = futures::future::join_all(threads.into_iter().map(Thread::join));
+            if tokio::time::timeout(THREAD_END, ended).await.is_err() {
+                tracing::warn!(pool = name, waited = ?THREAD_END, "a worker computes on: leave its thread behind");
+            }
         }
     }
 }

@@ -49,7 +49,9 @@ impl Runtime {
     ) {
         let RestartPolicy { max, within, .. } = *policy;
         let restarts = format_args!("{count}/{max}");
-        tracing::warn!(child, reason, %restarts, within = ?within, backoff = ?backoff, "restart");
+        // Whole milliseconds: nobody reads the digits that the jitter leaves.
+        let backoff = Duration::from_millis(backoff.as_millis() as u64);
+        tracing::warn!(child = %child, reason, %restarts, within = ?within, backoff = ?backoff, "restart");
         self.events.tell(|| Event::Restarted {
             child: child.to_owned(),
             reason: reason.to_owned(),

@@ -7,15 +7,16 @@
 //! ```
 //!
 //! Invariants: a phase only ever grows. The whole takes no longer than its grace, whatever hangs. Ending twice, or
-//! before anything runs, is harmless.
+//! before anything runs, is harmless; a second call with a shorter grace shortens the first.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::child::RunningChild;
+use crate::events::{Event, Events};
 
 /// Only ever grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,29 +74,75 @@ pub struct Ending {
     pub hanging: Vec<String>,
 }
 
-/// The part of the grace that is kept for giving work back and ending threads.
-fn kept_for_stop(grace: Duration) -> Duration {
-    (grace / 5).min(Duration::from_secs(3))
+/// Until when the end may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    drain: Instant,
+    stop: Instant,
+}
+
+impl Deadline {
+    pub(crate) fn after(grace: Duration) -> Self {
+        let stop = Instant::now() + grace;
+        // Kept for giving work back and ending threads.
+        let kept = (grace / 5).min(Duration::from_secs(3));
+        Self { drain: stop - kept, stop }
+    }
+
+    /// The earlier of both.
+    pub(crate) fn no_later_than(self, other: Deadline) -> Self {
+        Self { drain: self.drain.min(other.drain), stop: self.stop.min(other.stop) }
+    }
+}
+
+/// Waits for `end`, no longer than the deadline says, which may become shorter meanwhile.
+async fn in_time(
+    end: impl Future<Output = ()>,
+    mut deadline: watch::Receiver<Deadline>,
+    until: impl Fn(Deadline) -> Instant,
+) -> bool {
+    let mut end = std::pin::pin!(end);
+    loop {
+        let at = until(*deadline.borrow_and_update());
+        tokio::select! {
+            biased;
+            () = &mut end => return true,
+            () = tokio::time::sleep_until(at) => return false,
+            Ok(()) = deadline.changed() => {}
+        }
+    }
 }
 
 pub(crate) async fn sequence(
     children: Vec<(String, Box<dyn RunningChild>)>,
     phases: Phases,
-    grace: Duration,
+    events: Events,
+    deadline: watch::Receiver<Deadline>,
 ) -> Ending {
-    let deadline = Instant::now() + grace;
+    let enter = |phase| {
+        phases.enter(phase);
+        events.tell(|| Event::Phase { phase });
+    };
     let mut ending = Ending::default();
-    phases.enter(Phase::Quiet);
-    phases.enter(Phase::Drain);
+    enter(Phase::Quiet);
+    enter(Phase::Drain);
     let drained = children.iter().map(|(name, child)| {
-        let (name, drained) = (name.clone(), child.drained());
-        async move { timeout_at(deadline - kept_for_stop(grace), drained).await.err().map(|_elapsed| name) }
+        let drained = in_time(child.drained(), deadline.clone(), |deadline| deadline.drain);
+        async move { (!drained.await).then(|| name.clone()) }
     });
     ending.interrupted = futures::future::join_all(drained).await.into_iter().flatten().collect();
-    phases.enter(Phase::Stop);
+    enter(Phase::Stop);
+    let mut left = children.len();
     for (name, child) in children.into_iter().rev() {
-        if timeout_at(deadline, child.stop()).await.is_err() {
-            tracing::warn!(child = name, "did not end within the grace");
+        left -= 1;
+        // One that hangs leaves half of the time that is left to those after it.
+        let now = Instant::now();
+        let share = |deadline: Deadline| match left {
+            0 => deadline.stop,
+            _ => now + deadline.stop.saturating_duration_since(now) / 2,
+        };
+        if !in_time(child.stop(), deadline.clone(), share).await {
+            tracing::warn!(child = %name, "did not end within the grace");
             ending.hanging.push(name);
         }
     }

@@ -20,7 +20,8 @@ use std::time::Duration;
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle, WrapFuture,
 };
-use futures::future::LocalBoxFuture;
+use futures::FutureExt;
+use futures::future::{LocalBoxFuture, Shared};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -30,16 +31,20 @@ use crate::events::Event;
 use crate::restart::{Decision, Restarts};
 use crate::runtime::Runtime;
 use crate::settings::{DomainSettings, PoolSettings};
-use crate::shutdown::{self, Ending};
+use crate::shutdown::{self, Deadline, Ending};
 use crate::stage::StageName;
 use crate::status::{Part, PartKind, PartState};
 use crate::watch::{Exit, ExitGuard};
+
+/// How long an operator's word waits for a child to end before that is left behind.
+const CHILD_END: Duration = Duration::from_secs(30);
 
 pub(crate) struct Supervisor {
     runtime: Runtime,
     children: Vec<Slot>,
     part: Arc<Part>,
-    stopping: bool,
+    /// The end, once it has begun.
+    ending: Option<(watch::Sender<Deadline>, Shared<LocalBoxFuture<'static, Ending>>)>,
 }
 
 struct Slot {
@@ -51,12 +56,27 @@ struct Slot {
     part: Arc<Part>,
     /// The start that is to come, after a backoff or a cool-down.
     timer: Option<SpawnHandle>,
+    /// The end that an operator asked for; the next start, and the service's end, wait for it.
+    stopped: Option<Shared<LocalBoxFuture<'static, ()>>>,
+}
+
+/// A child that ends already, for the service's end to wait for.
+struct Leaving(Shared<LocalBoxFuture<'static, ()>>);
+
+impl RunningChild for Leaving {
+    fn drained(&self) -> LocalBoxFuture<'static, ()> {
+        self.0.clone().boxed_local()
+    }
+
+    fn stop(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
+        self.0.boxed_local()
+    }
 }
 
 impl Supervisor {
     fn start_child(&mut self, index: usize, ctx: &mut Context<Self>) {
         let Some(slot) = self.children.get_mut(index) else { return };
-        if self.stopping || slot.running.is_some() {
+        if self.ending.is_some() || slot.running.is_some() {
             return;
         }
         slot.timer = None;
@@ -73,6 +93,7 @@ impl Supervisor {
         let child = slot.child.name().to_owned();
         slot.part.set(PartState::Parked);
         slot.part.say(&reason);
+        slot.part.set_next_wake(None);
         match cool_down {
             Some(wait) => {
                 tracing::error!(child, reason, cool_down = ?wait, "parked: its restarts are used up");
@@ -93,9 +114,11 @@ impl Supervisor {
         }
         slot.restarts.forgive();
         slot.part.set_next_wake(None);
-        let child = slot.child.name().to_owned();
-        tracing::info!(child, "un-parked");
-        self.runtime.events.tell(|| Event::Unparked { child });
+        if slot.part.status().state == PartState::Parked {
+            let child = slot.child.name().to_owned();
+            tracing::info!(child, "un-parked");
+            self.runtime.events.tell(|| Event::Unparked { child });
+        }
         self.start_child(index, ctx);
     }
 
@@ -107,6 +130,26 @@ impl Supervisor {
             ctx.cancel_future(timer);
         }
         slot.running.take()
+    }
+
+    /// Ends a child for an operator. Completes when it has ended, whoever asked first.
+    fn stop_child(&mut self, index: usize, ctx: &mut Context<Self>) -> Shared<LocalBoxFuture<'static, ()>> {
+        let running = self.take(index, ctx);
+        let Some(slot) = self.children.get_mut(index) else { return std::future::ready(()).boxed_local().shared() };
+        if let Some(running) = running {
+            let name = slot.child.name().to_owned();
+            let stop = async move {
+                if tokio::time::timeout(CHILD_END, running.stop()).await.is_err() {
+                    tracing::error!(child = %name, waited = ?CHILD_END, "did not end: left behind");
+                }
+            };
+            slot.stopped = Some(stop.boxed_local().shared());
+        }
+        slot.stopped.clone().unwrap_or_else(|| std::future::ready(()).boxed_local().shared())
+    }
+
+    fn is_running(&self, index: usize) -> bool {
+        self.children.get(index).is_some_and(|slot| slot.running.is_some())
     }
 
     fn find(&self, name: &str) -> Result<usize, TreeError> {
@@ -144,11 +187,11 @@ impl Handler<ChildExit> for Supervisor {
     fn handle(&mut self, exited: ChildExit, ctx: &mut Context<Self>) {
         let ChildExit { index, generation, exit } = exited;
         let Some(slot) = self.children.get_mut(index) else { return };
-        if self.stopping || slot.generation != generation {
+        if self.ending.is_some() || slot.generation != generation {
             return;
         }
         slot.running = None;
-        let policy = slot.child.restart();
+        let policy = slot.child.restart_policy();
         match slot.restarts.died(&policy, Instant::now(), chance()) {
             Decision::Restart { after, count } => {
                 slot.part.restarts.fetch_add(1, Ordering::Relaxed);
@@ -208,21 +251,26 @@ impl Handler<Command> for Supervisor {
 
     fn handle(&mut self, command: Command, ctx: &mut Context<Self>) -> Self::Result {
         let (Command::Restart(name) | Command::Park(name) | Command::Unpark(name)) = &command;
-        let found = if self.stopping { Err(TreeError::Stopped) } else { self.find(name) };
+        let found = if self.ending.is_some() { Err(TreeError::Stopped) } else { self.find(name) };
         let index = match found {
             Ok(index) => index,
             Err(error) => return Box::pin(std::future::ready(Err(error)).into_actor(self)),
         };
-        let stopped: LocalBoxFuture<'static, ()> = match &command {
-            Command::Restart(_) | Command::Park(_) => match self.take(index, ctx) {
-                Some(running) => running.stop(),
-                None => Box::pin(std::future::ready(())),
-            },
-            Command::Unpark(_) => Box::pin(std::future::ready(())),
+        let stopped = match &command {
+            Command::Restart(_) | Command::Park(_) => self.stop_child(index, ctx),
+            Command::Unpark(_) => {
+                let stopped = self.children.get(index).and_then(|slot| slot.stopped.clone());
+                stopped.unwrap_or_else(|| std::future::ready(()).boxed_local().shared())
+            }
         };
         Box::pin(stopped.into_actor(self).map(move |(), this, ctx| {
+            if this.ending.is_some() {
+                return Err(TreeError::Stopped);
+            }
             match command {
                 Command::Restart(_) | Command::Unpark(_) => this.unpark(index, ctx),
+                // Another word may have started it again meanwhile.
+                Command::Park(_) if this.is_running(index) => {}
                 Command::Park(_) => this.park(index, "by an operator".to_owned(), None, ctx),
             }
             Ok(())
@@ -241,19 +289,36 @@ impl Handler<Shutdown> for Supervisor {
     type Result = ResponseActFuture<Self, Ending>;
 
     fn handle(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) -> Self::Result {
-        self.stopping = true;
-        self.part.set(PartState::Draining);
-        let children = (0..self.children.len())
-            .filter_map(|index| {
-                let name = self.children.get(index)?.child.name().to_owned();
-                Some((name, self.take(index, ctx)?))
-            })
-            .collect();
-        let sequence = shutdown::sequence(children, self.runtime.phases.clone(), shutdown.grace);
-        Box::pin(sequence.into_actor(self).map(|ending, this, _| {
+        let deadline = Deadline::after(shutdown.grace);
+        let end = match &self.ending {
+            Some((sender, end)) => {
+                sender.send_modify(|first| *first = first.no_later_than(deadline));
+                end.clone()
+            }
+            None => self.end(deadline, ctx),
+        };
+        Box::pin(end.into_actor(self).map(|ending, this, _| {
             this.part.set(PartState::Stopped);
             ending
         }))
+    }
+}
+
+impl Supervisor {
+    fn end(&mut self, deadline: Deadline, ctx: &mut Context<Self>) -> Shared<LocalBoxFuture<'static, Ending>> {
+        self.part.set(PartState::Draining);
+        let mut children: Vec<(String, Box<dyn RunningChild>)> = Vec::new();
+        for index in 0..self.children.len() {
+            let running = self.take(index, ctx);
+            let Some(slot) = self.children.get(index) else { continue };
+            let leaving = || slot.stopped.clone().map(|stopped| Box::new(Leaving(stopped)) as Box<dyn RunningChild>);
+            children.extend(running.or_else(leaving).map(|child| (slot.child.name().to_owned(), child)));
+        }
+        let (sender, receiver) = watch::channel(deadline);
+        let Runtime { phases, events, .. } = self.runtime.clone();
+        let end = shutdown::sequence(children, phases, events, receiver).boxed_local().shared();
+        self.ending = Some((sender, end.clone()));
+        end
     }
 }
 
@@ -275,10 +340,18 @@ impl Tree {
             .map(|child| {
                 domains.extend(child.settings().map(|settings| (child.name().to_owned(), settings)));
                 let part = runtime.board.part(child.name(), child.kind());
-                Slot { child, running: None, generation: 0, restarts: Restarts::default(), part, timer: None }
+                Slot {
+                    child,
+                    running: None,
+                    generation: 0,
+                    restarts: Restarts::default(),
+                    part,
+                    timer: None,
+                    stopped: None,
+                }
             })
             .collect();
-        let supervisor = Supervisor { runtime: runtime.clone(), children: slots, part, stopping: false };
+        let supervisor = Supervisor { runtime: runtime.clone(), children: slots, part, ending: None };
         Self { address: supervisor.start(), runtime, domains: Arc::new(domains) }
     }
 
@@ -323,7 +396,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Quiet, drain, stop, within `grace`. A second call finds nothing left to do.
+    /// Quiet, drain, stop, within `grace`. A second call waits for the same end; if its grace is over earlier, so is
+    /// the first one's.
     pub async fn shutdown(&self, grace: Duration) -> Ending {
         self.address.send(Shutdown { grace }).await.unwrap_or_default()
     }

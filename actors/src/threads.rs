@@ -47,8 +47,15 @@ impl Thread {
     pub(crate) async fn join(mut self) {
         if let Some(arbiter) = self.arbiter.take() {
             arbiter.stop();
-            // A thread that panicked is as ended as one that did not.
-            let _ = tokio::task::spawn_blocking(move || arbiter.join()).await;
+            // A thread of its own to wait on: a task of the runtime would hold up the runtime's end as long as the
+            // arbiter's thread hangs.
+            let (ended, end) = tokio::sync::oneshot::channel::<()>();
+            std::thread::spawn(move || {
+                // One that panicked is as ended as one that did not.
+                let _ = arbiter.join();
+                drop(ended);
+            });
+            let _ = end.await;
         }
     }
 }

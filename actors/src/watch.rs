@@ -66,9 +66,25 @@ pub(crate) fn last_panic() -> String {
     LAST_PANIC.try_with(|last| last.borrow().clone()).ok().flatten().unwrap_or_else(|| "panic".to_owned())
 }
 
-/// Panics on this thread are reported by their supervisor, in one line, instead of printed by the default hook.
-pub(crate) fn supervise_this_thread() {
-    SUPERVISED.set(true);
+/// Runs supervised work: its panics are reported by its supervisor, in one line, instead of printed by the default
+/// hook. Everything else on the same thread panics as loudly as ever.
+pub(crate) async fn supervised<F: Future>(work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        let _supervised = Supervised(SUPERVISED.replace(true));
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Sets the mark back to what it was, also while unwinding.
+struct Supervised(bool);
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        // During thread shutdown it may be gone, and nobody asks any more.
+        let _ = SUPERVISED.try_with(|mark| mark.set(self.0));
+    }
 }
 
 /// Installs the hook that [`last_panic`] reads, once per process, in front of the one that was there.
@@ -77,7 +93,12 @@ pub(crate) fn remember_panics() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let said = info.payload_as_str().unwrap_or("(no message)");
+            // One line, also of an assertion that says its two sides below each other.
+            let payload = info.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let said = text.unwrap_or("(no message)");
+            let said = said.lines().map(str::trim).collect::<Vec<_>>().join("; ");
             let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
             let text = format!("panic: {said}{place}");
             // During thread shutdown the value may be gone; then nobody is left to ask for it.
@@ -100,8 +121,8 @@ mod tests {
             let _ = sender.send(exit);
         });
         let _ = std::thread::spawn(move || {
-            supervise_this_thread();
-            body(guard);
+            let work = supervised(async move { body(guard) });
+            futures::FutureExt::now_or_never(work).expect("it awaits nothing");
         })
         .join();
         receiver.recv().expect("the guard tells on every way out")

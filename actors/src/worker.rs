@@ -6,19 +6,23 @@
 //!              └── caller gave up, or the stage said Unavailable: open anew
 //! ```
 //!
+//! A worker whose caller gave up opens its stage anew, at the next point where the stage waits. One that computes and
+//! never waits cannot be cut off: its pool sees that by its [`Hand`] and leaves it behind with its thread.
+//!
 //! It decides nothing: retries, restarts and poison are the coordinator's.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::backoff::{Backoff, chance};
 use crate::job::Fault;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Asked, Mailbox};
 use crate::stage::Stage;
 use crate::status::{Part, PartState};
 use crate::watch::{self, ExitGuard};
@@ -26,10 +30,39 @@ use crate::watch::{self, ExitGuard};
 /// Between tries to open a stage whose dependency is down.
 const OPEN_BACKOFF: Backoff = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(15));
 
+/// An opening that takes longer hangs; it is dropped and tried again.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a worker has in hand, to be read from outside even while it computes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hand {
+    asked: Arc<Mutex<Option<Arc<Asked>>>>,
+}
+
+impl Hand {
+    fn take(&self, asked: Arc<Asked>) {
+        *self.asked() = Some(asked);
+    }
+
+    fn lay_down(&self) {
+        *self.asked() = None;
+    }
+
+    /// Since when it works on something that nobody waits for any more.
+    pub(crate) fn forsaken_at(&self) -> Option<Instant> {
+        self.asked().as_ref().and_then(|asked| asked.given_up_at())
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Arc<Asked>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 pub(crate) struct Worker<S: Stage> {
     pub(crate) settings: S::Settings,
     pub(crate) mailbox: Mailbox<S>,
     pub(crate) part: Arc<Part>,
+    pub(crate) hand: Hand,
     /// Told to finish what it has in hand and end.
     pub(crate) retire: CancellationToken,
     /// Last, so that it tells after everything else is dropped.
@@ -40,8 +73,14 @@ impl<S: Stage> Actor for Worker<S> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        watch::supervise_this_thread();
-        let work = work(self.settings.clone(), self.mailbox.clone(), self.part.clone(), self.retire.clone());
+        let life = Life {
+            settings: self.settings.clone(),
+            mailbox: self.mailbox.clone(),
+            part: self.part.clone(),
+            hand: self.hand.clone(),
+            retire: self.retire.clone(),
+        };
+        let work = watch::supervised(async move { life.live().await });
         ctx.spawn(work.into_actor(self).map(|(), worker, ctx| {
             worker.guard.because("retired");
             ctx.stop();
@@ -49,85 +88,110 @@ impl<S: Stage> Actor for Worker<S> {
     }
 }
 
-/// The worker's life: ends when it is retired or its mailbox closes.
-async fn work<S: Stage>(settings: S::Settings, mailbox: Mailbox<S>, part: Arc<Part>, retire: CancellationToken) {
-    while let Some(stage) = open::<S>(&settings, &mailbox, &part, &retire).await {
-        if let Next::End = serve(stage, &mailbox, &part, &retire).await {
-            break;
-        }
-    }
-    part.set_job(None);
-    part.set(PartState::Stopped);
-}
-
 enum Next {
     OpenAnew,
     End,
 }
 
-/// Opens the stage, however long what it needs is down. `None`: the worker is to end.
-async fn open<S: Stage>(
-    settings: &S::Settings,
-    mailbox: &Mailbox<S>,
-    part: &Part,
-    retire: &CancellationToken,
-) -> Option<S> {
-    let mut tries = 0;
-    loop {
-        let opened = tokio::select! {
-            biased;
-            () = retire.cancelled() => return None,
-            () = mailbox.closed() => return None,
-            opened = S::open(settings) => opened,
-        };
-        let fault = match opened {
-            Ok(stage) => return Some(stage),
-            Err(fault) => fault,
-        };
-        tries += 1;
-        let wait = OPEN_BACKOFF.after(tries, chance());
-        tracing::warn!(actor = part.name(), reason = %fault, wait = ?wait, "open stage");
-        part.set(PartState::Waiting);
-        part.say(fault.to_string());
-        tokio::select! {
-            () = retire.cancelled() => return None,
-            () = mailbox.closed() => return None,
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
+/// What the worker's one task holds.
+struct Life<S: Stage> {
+    settings: S::Settings,
+    mailbox: Mailbox<S>,
+    part: Arc<Part>,
+    hand: Hand,
+    retire: CancellationToken,
 }
 
-async fn serve<S: Stage>(mut stage: S, mailbox: &Mailbox<S>, part: &Part, retire: &CancellationToken) -> Next {
-    loop {
-        part.set(PartState::Idle);
-        let work = tokio::select! {
-            biased;
-            () = retire.cancelled() => return Next::End,
-            work = mailbox.pull() => work,
-        };
-        let Some(mut work) = work else { return Next::End };
-        part.set_job(Some(work.job));
-        part.set(PartState::Busy);
-        let span = tracing::info_span!(parent: &work.span, "stage", actor = part.name());
-        let result = tokio::select! {
-            result = stage.run(work.input).instrument(span) => Some(result),
-            () = work.reply.given_up() => None,
-            () = mailbox.closed() => return Next::End,
-        };
-        part.set_job(None);
-        // A future dropped half-way may leave a connection in any state, and one that is down is no use.
-        let Some(result) = result else { return Next::OpenAnew };
-        let unavailable = matches!(result, Err(Fault::Unavailable { .. }));
-        match &result {
-            Ok(_) => part.done.fetch_add(1, Ordering::Relaxed),
-            Err(fault) => {
-                part.say(fault.to_string());
-                part.failed.fetch_add(1, Ordering::Relaxed)
+impl<S: Stage> Life<S> {
+    /// Ends when the worker is retired or its mailbox closes.
+    async fn live(&self) {
+        while let Some(stage) = self.open().await {
+            if let Next::End = self.serve(stage).await {
+                break;
             }
-        };
-        work.reply.send(result);
-        if unavailable {
-            return Next::OpenAnew;
+        }
+        // A retired worker's place may be another's by now.
+        if !self.retire.is_cancelled() {
+            self.part.set_job(None);
+            self.part.set(PartState::Stopped);
+        }
+    }
+
+    /// Opens the stage, however long what it needs is down. `None`: the worker is to end.
+    async fn open(&self) -> Option<S> {
+        let mut tries = 0;
+        loop {
+            let opened = tokio::select! {
+                biased;
+                () = self.retire.cancelled() => return None,
+                () = self.mailbox.closed() => return None,
+                opened = tokio::time::timeout(OPEN_TIMEOUT, S::open(&self.settings)) => opened,
+            };
+            let fault = match opened {
+                Ok(Ok(stage)) => return Some(stage),
+                Ok(Err(fault)) => fault,
+                Err(_elapsed) => {
+                    let reason = format!("it did not open within {OPEN_TIMEOUT:?}");
+                    Fault::unavailable(self.mailbox.part().name(), reason)
+                }
+            };
+            tries += 1;
+            let wait = OPEN_BACKOFF.after(tries, chance());
+            tracing::warn!(actor = self.part.name(), reason = %fault, wait = ?wait, "open stage");
+            self.part.set(PartState::Waiting);
+            self.part.say(fault.to_string());
+            self.mailbox.refuse(&fault);
+            tokio::select! {
+                () = self.retire.cancelled() => return None,
+                () = self.mailbox.closed() => return None,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn serve(&self, mut stage: S) -> Next {
+        let Self { settings: _, mailbox, part, hand, retire } = self;
+        let _open = mailbox.stage_is_open();
+        loop {
+            part.set(PartState::Idle);
+            let work = tokio::select! {
+                biased;
+                () = retire.cancelled() => return Next::End,
+                work = mailbox.pull() => work,
+            };
+            let Some(mut work) = work else { return Next::End };
+            part.set_job(Some(work.job));
+            part.set(PartState::Busy);
+            hand.take(work.asked);
+            let span = tracing::info_span!(parent: &work.span, "stage", actor = part.name());
+            let result = tokio::select! {
+                result = stage.run(work.input).instrument(span) => Some(result),
+                () = work.reply.given_up() => None,
+                () = mailbox.closed() => return Next::End,
+            };
+            hand.lay_down();
+            part.set_job(None);
+            // A future dropped half-way may leave a connection in any state, and one that is down is no use.
+            let Some(result) = result else { return Next::OpenAnew };
+            let unavailable = matches!(result, Err(Fault::Unavailable { .. }));
+            self.count(&result);
+            work.reply.send(result);
+            if unavailable {
+                return Next::OpenAnew;
+            }
+        }
+    }
+
+    /// For itself and for the pool.
+    fn count(&self, result: &Result<S::Output, Fault>) {
+        for part in [&*self.part, self.mailbox.part()] {
+            match result {
+                Ok(_) => part.done.fetch_add(1, Ordering::Relaxed),
+                Err(fault) => {
+                    part.say(fault.to_string());
+                    part.failed.fetch_add(1, Ordering::Relaxed)
+                }
+            };
         }
     }
 }

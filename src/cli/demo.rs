@@ -17,7 +17,7 @@ use crate::cli::remote::Door;
 use crate::cli::run::{self, Signals};
 use crate::cli::sync::run_one;
 use crate::cli::{Context, follow};
-use crate::config::{Config, LoadOptions, Secret, StoreUrl};
+use crate::config::{Config, Secret, StoreUrl};
 use crate::domains::catalog;
 use crate::sandbox::{Dials, Handle, Sandbox, Settings};
 use crate::service::{Parts, Service, with_system};
@@ -98,7 +98,7 @@ fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Conf
 }
 
 async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, threads: Threads) -> Result<(), Failure> {
-    let Context { source, output, telemetry, .. } = context;
+    let Context { output, telemetry, .. } = context;
     let mut signals = Signals::new()?;
     // About four deaths in the whole demo, however large it is.
     let pages = args.bundles.div_ceil(config.domains.catalog.own.per_page.max(1));
@@ -107,7 +107,7 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
     introduce(output, &args, &config, sandbox, &service);
 
     let events = &service.tree.runtime().events;
-    let progress = actix::spawn(progress::watch(events.listen(), telemetry.clone(), Mode::fitting(output.quiet)));
+    let progress = actix::spawn(progress::watch(events.listen(), telemetry, Mode::fitting(output.quiet)));
     let door = Door::Direct(service.ledger.clone());
     let job = NewJob::new(catalog::NAME, catalog::FULL, json!({ "force": true }));
     let synced = tokio::select! {
@@ -135,7 +135,9 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
         return checked.map(drop);
     }
     farewell(output, &config, &service);
-    run::serve(service, config, LoadOptions { file: None, ..source }, telemetry, signals).await;
+    // No reload: the settings are the demo's own.
+    signals.stop().await;
+    run::end(service, config.service.shutdown_grace, signals).await;
     Ok(())
 }
 

@@ -47,8 +47,8 @@ const USUAL_FILE: &str = "longshore.toml";
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, after_help = exit::HELP, disable_help_subcommand = true)]
 pub struct Cli {
-    /// Configuration file [default: longshore.toml, if there is one]
-    #[arg(long, global = true, env = "LONGSHORE_CONFIG", value_name = "FILE")]
+    /// Configuration file [default: LONGSHORE_CONFIG, or longshore.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print results as JSON
     #[arg(long, global = true)]
@@ -169,6 +169,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 }
 
 fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    let named = named.or_else(|| std::env::var_os("LONGSHORE_CONFIG").map(PathBuf::from));
     // An empty LONGSHORE_CONFIG is how a shell says that it names none.
     let named = named.filter(|file| !file.as_os_str().is_empty());
     named.or_else(|| Some(PathBuf::from(USUAL_FILE)).filter(|file| file.exists()))

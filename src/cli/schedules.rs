@@ -44,18 +44,16 @@ pub fn execute(_args: Args, context: Context) -> Result<(), Failure> {
 fn entries(config: &Config, now: &Zoned) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (name, domain) in config.domains.all().into_iter().filter(|(_, domain)| domain.enabled) {
-        let of_kinds = domain
-            .jobs
-            .iter()
-            .filter_map(|(kind, job)| Some((format!("{name}.{kind}"), kind, json!({}), job.schedule.as_ref()?)));
+        let of_kinds =
+            domain.jobs.iter().filter_map(|(kind, job)| Some((format!("{name}.{kind}"), kind, job.schedule.as_ref()?)));
         let planned = domain.schedules.iter();
-        let planned = planned.map(|it| (format!("{name}.{}", it.name), &it.kind, it.params.clone(), &it.schedule));
-        for (title, kind, params, schedule) in of_kinds.chain(planned) {
-            let Schedule { when, missed, jitter: _ } = schedule;
+        let planned = planned.map(|it| (format!("{name}.{}", it.name), &it.kind, &it.schedule));
+        for (title, kind, schedule) in of_kinds.chain(planned) {
+            let Schedule { when, missed, jitter: _, params } = schedule;
             entries.push(Entry {
                 name: title,
                 kind: format!("{name}.{kind}"),
-                params,
+                params: params.clone(),
                 when: when.to_string(),
                 missed: *missed,
                 next: next(when, now),

@@ -16,6 +16,8 @@ pub struct Schedule {
     pub missed: Missed,
     /// Up to this much later, the same for one fire whoever computes it.
     pub jitter: Duration,
+    /// Of the job; an object.
+    pub params: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +53,6 @@ pub struct Planned {
     pub name: String,
     /// Short, as in `jobs.<kind>`.
     pub kind: String,
-    pub params: Value,
     pub schedule: Schedule,
 }
 
@@ -103,6 +104,8 @@ struct Table {
     missed: Missed,
     #[serde(default, deserialize_with = "units::duration")]
     jitter: Duration,
+    #[serde(default = "no_params")]
+    params: Value,
 }
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -133,14 +136,17 @@ impl<'de> Visitor<'de> for ScheduleVisitor {
             None => When::Cron { text: text.to_owned(), zone: "UTC".to_owned() },
         };
         when.check().map_err(E::custom)?;
-        Ok(Some(Schedule { when, missed: Missed::default(), jitter: Duration::ZERO }))
+        Ok(Some(Schedule { when, missed: Missed::default(), jitter: Duration::ZERO, params: no_params() }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Schedule>, A::Error> {
-        let Table { cron, zone, every, missed, jitter } = Table::deserialize(MapAccessDeserializer::new(map))?;
+        let Table { cron, zone, every, missed, jitter, params } = Table::deserialize(MapAccessDeserializer::new(map))?;
         let when = When::new(cron, zone, every).map_err(A::Error::custom)?;
         when.check().map_err(A::Error::custom)?;
-        Ok(Some(Schedule { when, missed, jitter }))
+        if !params.is_object() {
+            return Err(A::Error::custom(NO_OBJECT));
+        }
+        Ok(Some(Schedule { when, missed, jitter, params }))
     }
 }
 
@@ -161,6 +167,8 @@ struct Entry {
     jitter: Duration,
 }
 
+const NO_OBJECT: &str = "`params` is a table, such as { iso = \"GB\" }";
+
 fn no_params() -> Value {
     Value::Object(serde_json::Map::new())
 }
@@ -171,8 +179,8 @@ impl<'de> Deserialize<'de> for Planned {
         let when = When::new(cron, zone, every).map_err(D::Error::custom)?;
         when.check().map_err(D::Error::custom)?;
         if !params.is_object() {
-            return Err(D::Error::custom("`params` is a table, such as { iso = \"GB\" }"));
+            return Err(D::Error::custom(NO_OBJECT));
         }
-        Ok(Self { name, kind, params, schedule: Schedule { when, missed, jitter } })
+        Ok(Self { name, kind, schedule: Schedule { when, missed, jitter, params } })
     }
 }

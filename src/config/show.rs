@@ -11,7 +11,7 @@ use crate::config::{Config, DEFAULTS, defaults};
 const SECRET_KEYS: [&str; 2] = ["api_key", "admin_token"];
 
 /// Keys that a reload applies at once; `*` is any one step, and what lies below a key goes with it.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 20] = [
     "log.level",
     "retention",
     "upkeep",
@@ -21,6 +21,15 @@ const LIVE: [&str; 11] = [
     "domains.*.schedules",
     "domains.*.pools.*.actors",
     "domains.*.pools.*.mailbox",
+    "domains.*.crashes_max",
+    "domains.*.cool_down",
+    "domains.*.restart",
+    "domains.*.coordinator_restart",
+    "domains.*.jobs.*.attempts",
+    "domains.*.jobs.*.backoff",
+    "domains.*.jobs.*.timeout",
+    "domains.*.jobs.*.stuck_after",
+    "domains.*.jobs.*.page_tries",
     "domains.*.jobs.*.concurrency",
     "domains.*.jobs.*.schedule",
 ];

@@ -25,6 +25,7 @@ use longshore_actors::job::State;
 use longshore_actors::ledger::{Ledger, LedgerError, Rescue, Retention, Stats};
 use longshore_actors::shutdown::{Phase, Phases};
 use longshore_actors::status::{Board, Part, PartKind, PartState};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// The wall clock can jump while a timer sleeps, so the ledger is asked at least this often for due jobs.
@@ -60,7 +61,7 @@ pub trait HealthProbe: Send + Sync + 'static {
 
 pub struct Upkeep {
     ledger: Arc<dyn Ledger>,
-    settings: UpkeepSettings,
+    settings: watch::Sender<UpkeepSettings>,
     probes: Vec<Box<dyn HealthProbe>>,
     board: Board,
     clock: Clock,
@@ -74,7 +75,28 @@ impl Upkeep {
         board: Board,
     ) -> Self {
         let clock = board.clock().clone();
-        Self { ledger, settings, probes, board, clock }
+        Self { ledger, settings: watch::Sender::new(settings), probes, board, clock }
+    }
+
+    /// Changes the settings while it runs; a wait that is under way begins anew.
+    pub fn set(&self, settings: UpkeepSettings) {
+        self.settings.send_replace(settings);
+    }
+
+    async fn wait(&self, every: fn(&UpkeepSettings) -> Duration) {
+        let mut settings = self.settings.subscribe();
+        loop {
+            let wait = every(&settings.borrow_and_update());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => return,
+                // The sender is ours, so this cannot fail.
+                _ = settings.changed() => {}
+            }
+        }
+    }
+
+    fn settings(&self) -> UpkeepSettings {
+        *self.settings.borrow()
     }
 
     /// Runs until `Quiet`. May be called again should it have panicked.
@@ -140,7 +162,7 @@ impl Upkeep {
     async fn rescue(&self, part: &Part) {
         let mut watch = StarvationWatch::default();
         loop {
-            tokio::time::sleep(self.settings.lease_check).await;
+            self.wait(|settings| settings.lease_check).await;
             match self.ledger.rescue(Rescue::Lapsed { now: self.clock.now() }).await {
                 Ok(0) => {}
                 Ok(rescued) => {
@@ -158,13 +180,13 @@ impl Upkeep {
 
     fn name_starved(&self, watch: &mut StarvationWatch, stats: &Stats) {
         let now = self.clock.now();
-        for (domain, waiting) in watch.look(stats, now, self.settings.starved_after) {
+        for (domain, waiting) in watch.look(stats, now, self.settings().starved_after) {
             let state = self.board.statuses().into_iter().find(|status| status.name == domain).map(|part| part.state);
             match state {
                 // It says so itself, and loudly.
                 Some(PartState::Parked | PartState::Waiting | PartState::Restarting | PartState::Draining) => {}
                 Some(PartState::Starting | PartState::Idle | PartState::Busy | PartState::Stopped) | None => {
-                    warn!(domain, waiting, after = ?self.settings.starved_after, "jobs are waiting and none is started");
+                    warn!(domain, waiting, after = ?self.settings().starved_after, "jobs are waiting and none is started");
                 }
             }
         }
@@ -174,7 +196,7 @@ impl Upkeep {
         loop {
             let mut pruned = 0;
             loop {
-                match self.ledger.prune(self.settings.retention, self.clock.now()).await {
+                match self.ledger.prune(self.settings().retention, self.clock.now()).await {
                     Ok(batch) => {
                         pruned += batch.jobs;
                         if !batch.more {
@@ -192,7 +214,7 @@ impl Upkeep {
                 info!(pruned, "deleted finished jobs past their retention");
                 part.say(format!("pruned {pruned} finished jobs"));
             }
-            tokio::time::sleep(self.settings.prune_every).await;
+            self.wait(|settings| settings.prune_every).await;
         }
     }
 
@@ -206,7 +228,7 @@ impl Upkeep {
         loop {
             let pairs = self.probes.iter().zip(&parts);
             join_all(pairs.map(|(probe, part)| self.probe_one(probe.as_ref(), part))).await;
-            tokio::time::sleep(self.settings.probe_every).await;
+            self.wait(|settings| settings.probe_every).await;
         }
     }
 
@@ -234,12 +256,12 @@ impl Upkeep {
         }
         part.set(after);
         part.say(text);
-        part.set_next_wake(Some(self.clock.now().plus(self.settings.probe_every)));
+        part.set_next_wake(Some(self.clock.now().plus(self.settings().probe_every)));
     }
 
     async fn report(&self) {
         loop {
-            tokio::time::sleep(self.settings.stats_every).await;
+            self.wait(|settings| settings.stats_every).await;
             match self.ledger.stats().await {
                 Ok(stats) => {
                     let total: u64 = State::ALL.into_iter().map(|state| stats.total(state)).sum();

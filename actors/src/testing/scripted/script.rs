@@ -15,7 +15,7 @@ use crate::ledger::Entity;
 pub struct Script {
     /// Pages that the plan asks for.
     pub pages: u32,
-    /// Pages beyond these that page 0 finds, all at once, as from a page count.
+    /// Pages beyond these that are found by fetching, all at once, as from a page count.
     pub found: u32,
     /// Pages of a cursor chain, each found by the one before; used instead of `pages` and `found`.
     pub cursor: u32,
@@ -134,7 +134,8 @@ impl Script {
     pub(super) fn more(&self, page: u32) -> std::ops::Range<u32> {
         match page {
             _ if self.cursor > 0 => page + 1..self.cursor.min(page + 2),
-            0 => self.pages..self.pages + self.found,
+            // Each from the last planned one on tells of all that follow it, as a page count does.
+            _ if page + 1 >= self.pages => page + 1..self.total(),
             _ => 0..0,
         }
     }

@@ -1,0 +1,259 @@
+//! The jobs a coordinator has in hand: started, renewed, let go.
+//!
+//! Invariant: a try whose end is being written is not let go: what it finds, a lease that is lost included, it finds
+//! itself. So every try is told of once, by its own end or by whoever let it go.
+
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use futures::FutureExt;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::backoff::chance;
+use crate::checkpoint::Counts;
+use crate::coordinator::claims::Claiming;
+use crate::coordinator::{Coordinator, JobEnded, WorkerExit};
+use crate::decide::{Ended, decide};
+use crate::domain::Domain;
+use crate::driver::{Driver, TryEnd};
+use crate::events::Event;
+use crate::job::{Job, JobId, Lease, Name, Outcome};
+use crate::status::{Part, PartState};
+use crate::watch as death;
+
+pub(super) struct RunningJob {
+    pub(super) lease: Lease,
+    pub(super) kind: Name,
+    attempt: u32,
+    since: Instant,
+    task: Task,
+}
+
+/// A driver on its way; dropped, it is ended where it stands, unless its try is over and being recorded.
+struct Task {
+    handle: AbortHandle,
+    recording: Rc<Cell<bool>>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.recording.get() {
+            self.handle.abort();
+        }
+    }
+}
+
+impl RunningJob {
+    pub(super) fn is_recording(&self) -> bool {
+        self.task.recording.get()
+    }
+}
+
+impl<D: Domain> Coordinator<D> {
+    pub(super) fn start_job(&mut self, job: Job, ctx: &mut Context<Self>) {
+        let Some(parts) = &self.parts else { return };
+        let settings = self.settings.borrow();
+        let policy = settings.kind(&job.kind);
+        let (pages_max, patience) = (settings.pages_max, settings.lease);
+        drop(settings);
+
+        let (id, lease, kind, attempt) = (job.id, job.lease, job.kind.clone(), job.attempt);
+        let driver = parts.driver.clone();
+        let part = self.part.clone();
+        let address = ctx.address();
+        driver.board.job_started(&job, self.runtime.clock.now());
+        driver.events.tell(|| Event::JobStarted {
+            job: id,
+            domain: job.domain.clone(),
+            kind: job.kind.clone(),
+            attempt: job.attempt,
+        });
+        let span = tracing::info_span!(
+            "job",
+            job_id = %id,
+            run_id = %format_args!("{id}-{}", lease.fence),
+            domain = &*job.domain,
+            kind = &*job.kind,
+            attempt = job.attempt,
+            actor = &*self.name,
+        );
+        let since = Instant::now();
+        let recording = Rc::new(Cell::new(false));
+        let ended = recording.clone();
+        let task = async move {
+            let run = death::supervised(driver.run(&job, &policy, pages_max));
+            let tried = AssertUnwindSafe(run).catch_unwind().await;
+            let TryEnd { outcome, entity, counts } = tried.unwrap_or_else(|_panic| TryEnd {
+                outcome: decide(
+                    Ended::Panicked { reason: death::last_panic() },
+                    job.attempt,
+                    &policy,
+                    driver.clock.now(),
+                    chance(),
+                ),
+                entity: None,
+                counts: Default::default(),
+            });
+            ended.set(true);
+            driver.record(lease, outcome.clone(), entity, patience).await;
+            report(&driver, &part, &job, &outcome, &counts, since.elapsed());
+            address.do_send(JobEnded { job: id, lease });
+        };
+        let handle = actix::spawn(task.instrument(span)).abort_handle();
+        let task = Task { handle, recording };
+        self.running.insert(id, RunningJob { lease, kind, attempt, since, task });
+        self.count_in_flight();
+    }
+
+    /// Renews the leases in hand and lets go of those that are lost; cancels what is stuck.
+    pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.renew(ctx);
+        self.cancel_stuck(ctx);
+        let now = Instant::now();
+        let hung: Vec<WorkerExit> = match &mut self.parts {
+            Some(parts) => [parts.fetch.hung(now), parts.transform.hung(now), parts.upload.hung(now)].concat(),
+            None => Vec::new(),
+        };
+        for exit in hung {
+            self.worker_down(exit, ctx);
+        }
+        // A wake-up may have been missed while the ledger was away; asking costs one statement.
+        self.claim(ctx);
+    }
+
+    fn cancel_stuck(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let settings = self.settings.borrow().clone();
+        let is_stuck = |running: &RunningJob| {
+            !running.is_recording() && now - running.since > settings.kind(&running.kind).stuck_after
+        };
+        let stuck = self.running.iter().filter(|(_, running)| is_stuck(running)).map(|(id, _)| *id);
+        for id in stuck.collect::<Vec<JobId>>() {
+            let Some(running) = self.running.get(&id) else { continue };
+            let reason = format!("stuck: it ran for {:?}", now - running.since);
+            tracing::warn!(job_id = %id, domain = &*self.name, kind = &*running.kind, reason, "cancel job");
+            let outcome = Outcome::Cancelled { reason: reason.clone() };
+            let Some(running) = self.let_go(id, outcome.as_str(), Some(reason)) else { continue };
+            self.record_for(running.lease, outcome, settings.lease, ctx);
+        }
+    }
+
+    /// Also learns which leases were taken away.
+    pub(super) fn renew(&mut self, ctx: &mut Context<Self>) {
+        if self.running.is_empty() {
+            return;
+        }
+        let leases: Vec<Lease> = self.running.values().map(|running| running.lease).collect();
+        let until = self.runtime.clock.now().plus(self.settings.borrow().lease);
+        let ledger = self.runtime.ledger.clone();
+        let renewed = async move { ledger.renew(leases, until).await };
+        ctx.spawn(renewed.into_actor(self).map(|renewed, this, ctx| match renewed {
+            Ok(lost) => {
+                for lease in lost {
+                    // It may have ended, or begun anew under another lease, since the question was asked.
+                    let lost = |running: &RunningJob| running.lease == lease && !running.is_recording();
+                    if this.running.get(&lease.job).is_some_and(lost) {
+                        tracing::info!(job_id = %lease.job, domain = &*this.name, "lost its lease: let go");
+                        this.let_go(lease.job, "revoked", Some("its lease was taken away".to_owned()));
+                    }
+                }
+                this.claim(ctx);
+            }
+            Err(error) => this.ledger_is_away(&error),
+        }));
+    }
+
+    /// Ends a job's driver where it stands. What its workers have in hand is dropped and their stages opened anew.
+    pub(super) fn let_go(&mut self, id: JobId, outcome: &'static str, reason: Option<String>) -> Option<RunningJob> {
+        let running = self.running.remove(&id)?;
+        running.task.handle.abort();
+        self.runtime.board.job_ended(id);
+        self.runtime.events.tell(|| Event::JobEnded {
+            job: id,
+            domain: self.name.clone(),
+            kind: running.kind.clone(),
+            attempt: running.attempt,
+            outcome,
+            reason,
+            counts: Counts::default(),
+            took: running.since.elapsed(),
+        });
+        self.count_in_flight();
+        Some(running)
+    }
+
+    fn record_for(&self, lease: Lease, outcome: Outcome, patience: Duration, ctx: &mut Context<Self>) {
+        let Some(parts) = &self.parts else { return };
+        let driver = parts.driver.clone();
+        let record = async move { driver.record(lease, outcome, None, patience).await };
+        ctx.spawn(record.into_actor(self).map(|(), this, ctx| this.claim(ctx)));
+    }
+
+    pub(super) fn count_in_flight(&self) {
+        let count = self.running.len();
+        self.in_flight.send_replace(count);
+        self.part.depth.store(count as u64, Ordering::Relaxed);
+        match self.claiming {
+            // Without its ledger it waits, and at its end it drains, whatever ends meanwhile.
+            Claiming::NotYet | Claiming::Later | Claiming::Over => {}
+            Claiming::No | Claiming::Yes | Claiming::Again => {
+                self.part.set(if count == 0 { PartState::Idle } else { PartState::Busy });
+            }
+        }
+    }
+}
+
+/// What is said of a try that ended: log, counters, event, board.
+fn report<D: Domain>(driver: &Driver<D>, part: &Part, job: &Job, outcome: &Outcome, counts: &Counts, took: Duration) {
+    driver.board.job_ended(job.id);
+    let duration_ms = took.as_millis() as u64;
+    let reason = match outcome {
+        Outcome::Completed { note } => note.clone(),
+        Outcome::Retry { reason, .. }
+        | Outcome::Snoozed { reason, .. }
+        | Outcome::Failed { reason, .. }
+        | Outcome::Cancelled { reason } => Some(reason.clone()),
+        Outcome::Interrupted => None,
+    };
+    match outcome {
+        Outcome::Completed { note } => {
+            part.done.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(
+                target: "longshore::performance",
+                operation = &*job.kind,
+                duration_ms,
+                received = counts.received,
+                inserted = counts.inserted,
+                updated = counts.updated,
+                unchanged = counts.unchanged,
+                removed = counts.removed,
+                rejected = counts.rejected,
+                note = note.as_deref().unwrap_or_default(),
+                "completed"
+            );
+        }
+        Outcome::Interrupted => tracing::info!(duration_ms, "given back"),
+        Outcome::Snoozed { .. } | Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. } => {
+            part.failed.fetch_add(1, Ordering::Relaxed);
+            let reason = reason.as_deref().unwrap_or_default();
+            part.say(reason);
+            tracing::warn!(outcome = outcome.as_str(), duration_ms, reason, "job did not complete");
+        }
+    }
+    driver.events.tell(|| Event::JobEnded {
+        job: job.id,
+        domain: job.domain.clone(),
+        kind: job.kind.clone(),
+        attempt: job.attempt,
+        outcome: outcome.as_str(),
+        reason,
+        counts: *counts,
+        took,
+    });
+}
