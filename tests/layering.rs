@@ -146,12 +146,11 @@ fn every_file_opens_with_what_it_is() {
 fn no_leftovers() {
     for folder in ["src", "actors/src"] {
         for file in files(&root().join(folder)) {
-            // Texts in tests cannot be broken without changing them.
-            let text = read(&file);
-            let text = if file.ends_with("tests.rs") { "" } else { shipped(&text) };
-            for (number, line) in text.lines().enumerate() {
+            for (number, line) in read(&file).lines().enumerate() {
                 let place = format!("{}:{}", file.display(), number + 1);
-                assert!(line.chars().count() <= 120, "{place} is longer than 120");
+                // Code is held to it by rustfmt, and a row of a table cannot be broken.
+                let comment = line.trim_start().starts_with("//") && !line.contains("//! |");
+                assert!(!comment || line.chars().count() <= 120, "{place} is longer than 120");
                 for word in ["FIXME", "XXX", "todo!(", "dbg!("] {
                     assert!(!line.contains(word), "{place} has a {word}");
                 }

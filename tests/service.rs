@@ -197,7 +197,7 @@ fn told_to_stop_under_load_it_gives_back_what_it_cannot_finish() {
     let begun = Instant::now();
     let ended = service.stop();
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    ended.calm(&["did not end within the grace", "record outcome"]);
+    ended.calm(&[]);
     let rows = world.rows();
     assert_eq!(rows.number("SELECT count(*) FROM jobs WHERE owner IS NOT NULL"), 0, "nobody holds a job: {ended}");
     let open = rows.number("SELECT count(*) FROM jobs WHERE state = 'waiting' AND kind = 'catalog.group'");
@@ -233,8 +233,7 @@ fn told_to_stop_while_the_upstream_hangs_it_ends_within_its_grace() {
     let begun = Instant::now();
     let ended = service.stop();
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    // A job that hangs may be given back by the coordinator and a moment later by its own driver, which is told off.
-    ended.calm(&["did not end within the grace", "record outcome"]);
+    ended.calm(&[]);
     let rows = world.rows();
     assert_eq!(rows.texts("SELECT state || ' ' || attempt FROM jobs"), ["waiting 0"], "{ended}");
 }
