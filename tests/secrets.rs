@@ -1,7 +1,7 @@
 //! Invariant 10: no secret reaches a log, the ledger, an error, an answer or the output of a command.
 //!
-//! Every world of every test has the same recognisable key, and looks for it in its files when it ends. Here the log
-//! says all it can, and everything that a command or an endpoint shows is searched.
+//! Every world of every test has the same recognisable key; its files are searched when it ends, and so is all that a
+//! program of it said. Here the log says all it can, and everything that a command or an endpoint shows is searched.
 
 use longshore::sandbox::Dials;
 

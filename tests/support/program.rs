@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::world::KEY;
 use super::{DEADLINE, until};
 
 /// The child is killed when this is dropped.
@@ -103,7 +104,7 @@ impl Program {
         self.end()
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Whatever it was, it must not have told the upstream's key.
     pub fn end(mut self) -> Ended {
         let mut status: Option<ExitStatus> = None;
         until(&format!("the end of {}\n{}", self.name, self.tail()), || {
@@ -113,7 +114,9 @@ impl Program {
         let stdout = self.stdout.take().unwrap().join().unwrap();
         self.stderr.take().unwrap().join().unwrap();
         let code = status.and_then(|status| status.code());
-        Ended { code, stdout, lines: self.lines() }
+        let ended = Ended { code, stdout, lines: self.lines() };
+        assert!(!ended.to_string().contains(KEY), "the upstream's key is told by {}", self.name);
+        ended
     }
 
     /// Tells it to stop, and expects that it does so well.
