@@ -359,14 +359,17 @@ impl Tree {
         &self.runtime
     }
 
+    /// Stops a child, giving its jobs back, and starts it with its past forgiven; parked or not.
     pub async fn restart(&self, child: &str) -> Result<(), TreeError> {
         self.command(Command::Restart(child.to_owned())).await
     }
 
+    /// Stops a child until [`Tree::unpark`]; the jobs it was at are given back.
     pub async fn park(&self, child: &str) -> Result<(), TreeError> {
         self.command(Command::Park(child.to_owned())).await
     }
 
+    /// Starts a parked child with its past forgiven; one that runs keeps running.
     pub async fn unpark(&self, child: &str) -> Result<(), TreeError> {
         self.command(Command::Unpark(child.to_owned())).await
     }

@@ -15,7 +15,7 @@ use longshore_actors::ledger::{
     Released, Rescue, Retention, Stats, Wake, Wakes,
 };
 
-use crate::store::batch::Batch;
+use crate::store::batch::{Batch, Cell, Row};
 use crate::store::table::Table;
 use crate::store::{Committed, RejectedRecord, Store, SyncState};
 
@@ -36,6 +36,8 @@ pub struct Rows {
     pub jobs: Vec<JobRecord>,
     pub fires: BTreeSet<(String, Timestamp)>,
     pub rejects: Vec<RejectedRecord>,
+    /// By schedule: its expression, and from when it counts.
+    pub since: BTreeMap<String, (String, Timestamp)>,
     /// When set, every call answers this.
     pub down: Option<String>,
     pub released: u64,
@@ -259,6 +261,23 @@ impl Store for FakeStore {
         let rows = self.up()?;
         let wanted = rows.rejects.iter().filter(|reject| domain.is_none_or(|domain| domain == reject.domain));
         Ok(wanted.take(limit).cloned().collect())
+    }
+
+    async fn schedule_since(&self, schedule: &str, when: &str, now: Timestamp) -> Result<Timestamp, LedgerError> {
+        let last = self.last_fire(schedule).await?;
+        let mut rows = self.up()?;
+        let known = rows.since.get(schedule).cloned();
+        let since = match known {
+            Some((expression, since)) if expression == when => return Ok(last.unwrap_or(since).max(since)),
+            Some(_) => now,
+            None => last.unwrap_or(now),
+        };
+        rows.since.insert(schedule.to_owned(), (when.to_owned(), since));
+        Ok(since)
+    }
+
+    async fn rows(&self, _: &'static Table, _: Vec<Cell>, _: usize) -> Result<Vec<Row>, LedgerError> {
+        Ok(Vec::new())
     }
 
     async fn last_fire(&self, schedule: &str) -> Result<Option<Timestamp>, LedgerError> {

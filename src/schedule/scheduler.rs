@@ -212,9 +212,7 @@ impl Scheduler {
         let known = self.considered().get(&schedule.name).cloned();
         let until = match known {
             Some((when, until)) if when == schedule.when => until,
-            // The expression changed: the fires of the new one begin now.
-            Some(_) => now,
-            None => self.store.last_fire(&schedule.name).await?.unwrap_or(now),
+            Some(_) | None => self.store.schedule_since(&schedule.name, &schedule.when.to_string(), now).await?,
         };
         // Kept before anything is fired, so that a store that fails does not move the beginning.
         self.consider(schedule, until);

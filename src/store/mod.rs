@@ -11,6 +11,7 @@
 //! between them stands in their own folders.
 
 pub mod batch;
+pub mod migrations;
 pub mod sqlite;
 pub mod table;
 
@@ -24,7 +25,7 @@ use longshore_actors::job::{JobId, NewJob};
 use longshore_actors::ledger::{Enqueued, Ledger, LedgerError};
 use serde::{Deserialize, Serialize};
 
-use crate::store::batch::Batch;
+use crate::store::batch::{Batch, Cell, Row};
 
 /// What a store does beside being a ledger. Errors are the ledger's: the same callers branch on the same cases.
 #[async_trait]
@@ -63,6 +64,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes and reads back one row: what readiness means.
     async fn probe(&self, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// From when the fires of a schedule count: its last fire; for one that is new, or whose expression has changed
+    /// since, the instant at which it was first asked for, which is remembered.
+    async fn schedule_since(&self, schedule: &str, when: &str, now: Timestamp) -> Result<Timestamp, LedgerError>;
+
+    /// Live rows in the order of their key, after the key `after` (empty: from the start), with their details.
+    async fn rows(&self, table: &'static table::Table, after: Vec<Cell>, limit: usize)
+    -> Result<Vec<Row>, LedgerError>;
 
     /// Live rows of a table (`removed_at` is null), for reports and tests.
     async fn count_rows(&self, table: &'static table::Table) -> Result<u64, LedgerError>;

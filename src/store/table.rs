@@ -10,6 +10,9 @@ pub struct Table {
     pub columns: &'static [Column],
     /// Tables whose rows belong to a row of this one: replaced as a whole when it changes.
     pub details: &'static [Detail],
+    /// Its rows only tie rows of other tables together. They are written and removed like others, and left out of
+    /// the counts, which so speak of records.
+    pub link: bool,
 }
 
 /// A table without a life of its own. Its first columns are the key of its owner; no hash, no `removed_at`.

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the service writes to. The upload stages stand on these.
+
+pub mod store;

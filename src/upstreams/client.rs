@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::exchange::{self, Broken};
 use super::reply::Reply;
-use super::secret::Secret;
 use super::settings::{UpstreamError, UpstreamSettings};
 use super::verdict::{Facts, Verdict, judge};
+use crate::config::Secret;
 
 /// The client of one upstream; cheap to clone.
 #[derive(Clone)]

@@ -3,8 +3,8 @@
 use reqwest::{Client, Url};
 
 use super::reply::Reply;
-use super::secret::Secret;
 use super::settings::root_cause;
+use crate::config::Secret;
 
 /// Why there is no whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,11 +22,10 @@ mod exchange;
 #[cfg(test)]
 mod loopback;
 mod reply;
-mod secret;
 mod settings;
 mod verdict;
 
+pub use crate::config::Secret;
 pub use client::{Probe, Upstream, UpstreamStatus};
 pub use reply::Reply;
-pub use secret::Secret;
 pub use settings::{Auth, UpstreamError, UpstreamSettings};

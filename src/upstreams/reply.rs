@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Deserialize;
 
-use super::secret::Secret;
+use crate::config::Secret;
 
 /// Characters of a body that an error shows.
 const SNIPPET_CHARS: usize = 120;

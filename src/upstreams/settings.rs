@@ -8,7 +8,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
 
-use super::secret::Secret;
+use crate::config::Secret;
 
 /// Redirects within the origin that are followed.
 const REDIRECTS_MAX: usize = 3;

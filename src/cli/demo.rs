@@ -1,0 +1,222 @@
+//! `longshore demo`: everything at once, with nothing else installed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use longshore_actors::backoff::Backoff;
+use longshore_actors::job::NewJob;
+use longshore_actors::threads::Threads;
+use rust_decimal::Decimal;
+use serde_json::json;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::Output;
+use crate::cli::progress::{self, Mode};
+use crate::cli::remote::Door;
+use crate::cli::run::{self, Signals};
+use crate::cli::sync::run_one;
+use crate::cli::{Context, follow};
+use crate::config::{Config, LoadOptions, Secret, StoreUrl};
+use crate::domains::catalog;
+use crate::sandbox::{Dials, Handle, Sandbox, Settings};
+use crate::service::{Parts, Service, with_system};
+use crate::store::batch::Cell;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The sandbox answers with errors and 429s, and a worker panics now and then
+    #[arg(long)]
+    pub faults: bool,
+    /// Exit when everything is synced; 0 only if the store holds what the sandbox served
+    #[arg(long)]
+    pub once: bool,
+    /// Bundles in the sandbox
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub bundles: u32,
+    /// Folder of the demo's data
+    #[arg(long, default_value = "data/demo", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address that `jobs` and `domains` ask at [default: service.listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
+    let sandbox = start_sandbox(&args)?;
+    let config = demo_config(&args, context.config.clone(), &sandbox)?;
+    let threads = config.service.threads;
+    let ended = with_system(threads, |threads| demo(args, config, context, &sandbox, threads));
+    let result = ended.map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
+    sandbox.stop();
+    result
+}
+
+fn start_sandbox(args: &Args) -> Result<Handle, Failure> {
+    let dials = if args.faults {
+        Dials {
+            latency: Duration::from_millis(30),
+            jitter: Duration::from_millis(50),
+            error_rate: 0.05,
+            limit_per_second: Some(30),
+            cut_rate: 0.02,
+            malformed_rate: 0.02,
+            ..Dials::default()
+        }
+    } else {
+        Dials { latency: Duration::from_millis(15), jitter: Duration::from_millis(15), ..Dials::default() }
+    };
+    let settings = Settings { bundles: args.bundles as usize, dials, ..Settings::default() };
+    Sandbox::start(settings).map_err(|error| Failure::unavailable(format!("cannot start the sandbox: {error}")))
+}
+
+/// The user's own settings, pointed at the sandbox and at a store of the demo's own.
+fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Config, Failure> {
+    let store = args.data.join("longshore.db");
+    config.store.url = StoreUrl::parse(&format!("sqlite://{}", store.display())).map_err(Failure::usage)?;
+    if let Some(listen) = args.listen {
+        config.service.listen = listen;
+    }
+    let catalog = &mut config.domains.catalog.domain;
+    catalog.enabled = true;
+    catalog.base_url = sandbox.base_url();
+    catalog.api_key = Some(Secret::new(sandbox.api_key()));
+    // The sandbox can take it, and nobody wants to wait for a demo.
+    catalog.rate_per_second = if args.faults { 40.0 } else { 1_000.0 };
+    if args.faults {
+        // Short waits, so that retries can be watched; and room for more deaths than a service should have.
+        let backoff = Backoff::exponential(Duration::from_millis(500), Duration::from_secs(5));
+        for policy in catalog.jobs.values_mut() {
+            policy.backoff = backoff;
+            policy.attempts = policy.attempts.max(10);
+        }
+        catalog.crashes_max = catalog.crashes_max.max(20);
+        catalog.restart.max = catalog.restart.max.max(20);
+        catalog.breaker.open_for = catalog.breaker.open_for.min(Duration::from_secs(2));
+    }
+    Ok(config)
+}
+
+async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, threads: Threads) -> Result<(), Failure> {
+    let Context { source, output, telemetry, .. } = context;
+    let mut signals = Signals::new()?;
+    // About four deaths in the whole demo, however large it is.
+    let pages = args.bundles.div_ceil(config.domains.catalog.own.per_page.max(1));
+    let panic_every = args.faults.then_some((pages / 4).max(5));
+    let service = Service::start(&config, Parts { panic_every, ..Parts::ALL }, threads)?;
+    introduce(output, &args, &config, sandbox, &service);
+
+    let events = &service.tree.runtime().events;
+    let progress = actix::spawn(progress::watch(events.listen(), telemetry.clone(), Mode::fitting(output.quiet)));
+    let door = Door::Direct(service.ledger.clone());
+    let job = NewJob::new(catalog::NAME, catalog::FULL, json!({ "force": true }));
+    let synced = tokio::select! {
+        synced = run_one(&door, job, events.listen()) => synced,
+        name = signals.stop() => Err(Failure::new(Exit::Interrupted, format!("{name}: the demo was stopped"))),
+    };
+    progress.abort();
+    drop(door);
+    let checked = match &synced {
+        Ok((record, family)) => {
+            follow::show(output, record, family)?;
+            verify(&service, sandbox).await
+        }
+        Err(_) => Ok(String::new()),
+    };
+    match (&synced, &checked) {
+        (Ok(_), Ok(same)) => output.remark(same),
+        (Ok(_), Err(different)) => output.remark(&different.text),
+        (Err(failure), _) => output.remark(&failure.text),
+    }
+    if args.once || synced.is_err() {
+        run::end(service, config.service.shutdown_grace, signals).await;
+        let (record, family) = synced?;
+        follow::verdict(&record, &family)?;
+        return checked.map(drop);
+    }
+    farewell(output, &config, &service);
+    run::serve(service, config, LoadOptions { file: None, ..source }, telemetry, signals).await;
+    Ok(())
+}
+
+fn introduce(output: Output, args: &Args, config: &Config, sandbox: &Handle, service: &Service) {
+    output.remark(&format!("sandbox   {} bundles of eSIM Go at {}", args.bundles, sandbox.base_url()));
+    output.remark(&format!("store     {}", config.store.url.path().display()));
+    if let Some(address) = service.address {
+        output.remark(&format!("control   http://{address}/"));
+    }
+    if args.faults {
+        output.remark("faults    errors, 429s, cut and garbled answers, and workers that panic: watch the log");
+    }
+}
+
+fn farewell(output: Output, config: &Config, service: &Service) {
+    let store = config.store.url.path().display();
+    let at = service.address.map_or_else(String::new, |address| format!(" --set service.listen={address}"));
+    output.remark(&format!(
+        "\nThe service stays up; look at it from another terminal:\n  \
+         longshore jobs list{at}\n  longshore domains{at}\n  \
+         sqlite3 {store} \"select name, price, duration from catalog_bundles order by cast(price as real) desc limit 10\"\n\
+         Stop it with Ctrl-C."
+    ));
+}
+
+/// Whether the store holds what the sandbox served, row by row. `Ok` says how many.
+async fn verify(service: &Service, sandbox: &Handle) -> Result<String, Failure> {
+    let expected = sandbox.expected();
+    let stored = stored_bundles(service).await?;
+    let mut differences = Vec::new();
+    for (name, bundle) in expected.stored() {
+        match stored.get(name) {
+            None => differences.push(format!("{name} is missing")),
+            Some(found) if Some(found.price) != bundle.price => {
+                differences.push(format!("{name} costs {} instead of {:?}", found.price, bundle.price));
+            }
+            Some(found) if found.countries != bundle.countries.len() + bundle.roaming.len() => {
+                differences.push(format!("{name} has {} countries", found.countries));
+            }
+            Some(_) => {}
+        }
+    }
+    differences.extend(
+        stored
+            .keys()
+            .filter(|name| expected.bundles.get(*name).is_none_or(|bundle| bundle.reject.is_some()))
+            .map(|name| format!("{name} should not be there")),
+    );
+    match differences.first() {
+        None => Ok(format!(
+            "the store holds exactly the {} bundles that the sandbox serves; {} were rejected, with their reasons",
+            stored.len(),
+            expected.rejected_count() + expected.nameless
+        )),
+        Some(first) => Err(Failure::failed(format!(
+            "the store differs from what the sandbox serves in {} places; first: {first}",
+            differences.len()
+        ))),
+    }
+}
+
+struct Stored {
+    price: Decimal,
+    countries: usize,
+}
+
+async fn stored_bundles(service: &Service) -> Result<BTreeMap<String, Stored>, Failure> {
+    const PAGE: usize = 1_000;
+    let column = |name: &str| catalog::BUNDLES.columns.iter().position(|column| column.name == name);
+    let price = column("price").ok_or_else(|| Failure::internal("catalog_bundles has no price"))?;
+    let mut stored = BTreeMap::new();
+    let mut after = Vec::new();
+    loop {
+        let rows = service.store.rows(&catalog::BUNDLES, after, PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(stored) };
+        after = last.cells[..catalog::BUNDLES.key].to_vec();
+        for row in rows {
+            if let (Some(Cell::Text(name)), Some(&Cell::Decimal(price))) = (row.cells.first(), row.cells.get(price)) {
+                let countries = row.details.iter().map(Vec::len).sum();
+                stored.insert(name.clone(), Stored { price, countries });
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `/_sandbox/…`: the sandbox's own endpoints, without key, faults or limits.
+//!
+//! | | |
+//! | --- | --- |
+//! | `GET /_sandbox/dials` | the dials |
+//! | `PUT /_sandbox/dials` | sets all of them; what is left out is 0 |
+//! | `GET /_sandbox/stats` | requests by status, most in flight, faults |
+//! | `GET /_sandbox/catalogue` | what a correct sync must hold |
+//! | `POST /_sandbox/advance` | makes the next generation |
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use super::dials::Dials;
+use super::state::State;
+
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/_sandbox/dials")
+                .get(async |state: web::Data<State>| HttpResponse::Ok().json(state.dials()))
+                .put(set_dials),
+        )
+        .route("/_sandbox/stats", web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.stats())))
+        .route(
+            "/_sandbox/catalogue",
+            web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.expected())),
+        )
+        .route(
+            "/_sandbox/advance",
+            web::post().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.advance())),
+        );
+}
+
+async fn set_dials(state: web::Data<State>, body: web::Bytes) -> HttpResponse {
+    let dials = serde_json::from_slice::<Dials>(&body).map_err(|error| error.to_string());
+    match dials.and_then(|dials| dials.check().map(|()| dials)) {
+        Ok(dials) => {
+            state.set_dials(dials);
+            HttpResponse::Ok().json(state.dials())
+        }
+        Err(reason) => HttpResponse::BadRequest().json(json!({ "message": reason })),
+    }
+}

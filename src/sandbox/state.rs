@@ -1,0 +1,137 @@
+//! What all requests share: the catalogue of now, the dials, the counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::bundles;
+use super::catalogue::Catalogue;
+use super::dials::{Dials, Window};
+use super::dice::Dice;
+use super::expected::Expected;
+
+pub struct State {
+    pub api_key: String,
+    seed: u64,
+    /// Replaced as a whole by an advance; readers keep the one they took.
+    catalogue: RwLock<Arc<Catalogue>>,
+    dials: RwLock<Dials>,
+    window: Mutex<Window>,
+    stats: Mutex<Stats>,
+    requests: AtomicU64,
+}
+
+/// Counts since the start, of requests to the API; those to `/_sandbox` are not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    pub requests: u64,
+    /// Answers by status; a hung request has none.
+    pub by_status: BTreeMap<u16, u64>,
+    pub in_flight: u64,
+    pub in_flight_max: u64,
+    pub faults: Faults,
+}
+
+/// What was done wrong on purpose under a status that does not show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    pub hung: u64,
+    pub cut: u64,
+    pub malformed: u64,
+    pub slow: u64,
+}
+
+/// What an advance did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advanced {
+    pub generation: u64,
+    /// Bundles with another price than before.
+    pub changed: usize,
+    /// Bundles that are gone.
+    pub vanished: usize,
+}
+
+impl State {
+    pub fn new(settings: Settings) -> Self {
+        let bundles = bundles::generate(settings.seed, settings.bundles);
+        Self {
+            api_key: settings.api_key,
+            seed: settings.seed,
+            catalogue: RwLock::new(Arc::new(Catalogue::new(1, bundles))),
+            dials: RwLock::new(settings.dials),
+            window: Mutex::default(),
+            stats: Mutex::default(),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn dials(&self) -> Dials {
+        self.dials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_dials(&self, dials: Dials) {
+        *self.dials.write().unwrap_or_else(PoisonError::into_inner) = dials;
+    }
+
+    pub fn expected(&self) -> Expected {
+        Expected::of(&self.catalogue())
+    }
+
+    /// Holds the catalogue while the next one is made, so that two advances at once are two generations.
+    pub fn advance(&self) -> Advanced {
+        let dials = self.dials();
+        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = catalogue.generation + 1;
+        let step = bundles::advance(self.seed, generation, &catalogue.bundles, dials.changed, dials.vanished);
+        *catalogue = Arc::new(Catalogue::new(generation, step.bundles));
+        Advanced { generation, changed: step.changed, vanished: step.vanished }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.counts().clone()
+    }
+
+    /// Counts a request in; it is in flight while the guard lives. Its dice follow from its number.
+    pub fn enter(self: &Arc<Self>) -> (InFlight, Dice) {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut stats = self.counts();
+        stats.requests += 1;
+        stats.in_flight += 1;
+        stats.in_flight_max = stats.in_flight_max.max(stats.in_flight);
+        (InFlight(self.clone()), Dice::new(self.seed, &[number]))
+    }
+
+    pub fn count_status(&self, status: u16) {
+        *self.counts().by_status.entry(status).or_default() += 1;
+    }
+
+    pub fn count_fault(&self, count: impl FnOnce(&mut Faults)) {
+        count(&mut self.counts().faults);
+    }
+
+    /// See [`Window::admit`].
+    pub fn admit(&self, limit: u32) -> Result<(), u64> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), limit)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts its request out when it is dropped, however it ended.
+pub struct InFlight(Arc<State>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counts().in_flight -= 1;
+    }
+}

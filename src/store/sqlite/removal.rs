@@ -1,0 +1,113 @@
+//! The closing act of a snapshot: marks the rows that vanished from it.
+//!
+//! Only if the snapshot is complete, and never more than the guard allows. Nothing is deleted.
+
+use longshore_actors::job::JobId;
+use longshore_actors::ledger::LedgerError;
+use rusqlite::params;
+
+use crate::store::batch::Removal;
+use crate::store::sqlite::head;
+use crate::store::sqlite::tx::{OpResult, Tx};
+use crate::store::table::Table;
+
+/// One row a page: a row a key would cost as much as looking the record up.
+const SEE: &str = "INSERT INTO snapshot_keys (job, keys) VALUES (?1, ?2)";
+
+/// Rows marked, or why none was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Removed {
+    Rows(u64),
+    Nothing { note: String },
+}
+
+/// Keeps the keys that a page of the job's snapshot has shown.
+pub fn see(tx: &Tx<'_>, job: JobId, keys: &[String]) -> OpResult<()> {
+    if !keys.is_empty() {
+        tx.execute(SEE, params![job.0, head::json_text(&keys)?])?;
+    }
+    Ok(())
+}
+
+pub fn forget(tx: &Tx<'_>, job: JobId) -> OpResult<()> {
+    tx.execute("DELETE FROM snapshot_keys WHERE job = ?1", [job.0])?;
+    Ok(())
+}
+
+pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<Removed> {
+    let Removal { table, scope: (column, value), key, missing, guard, orphans } = removal;
+    if *missing > 0 {
+        let note = format!("nothing was removed: the snapshot is incomplete, {missing} records were not received");
+        return Ok(Removed::Nothing { note });
+    }
+    let name = table.name;
+    let live =
+        count(tx, &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"), params![value])?;
+    let vanished = vanished(tx, table, column, key, params![value, job.0])?;
+    let gone = vanished.len() as u64;
+    if !guard.allows(gone, live) {
+        let (ratio, rows) = (guard.ratio * 100.0, guard.rows);
+        return Err(LedgerError::Guard(format!(
+            "{gone} of {live} rows of {name} in {column} {value:?} would be removed, more than the guard allows \
+             ({ratio:.0} % or {rows} rows): check the upstream, then run it again with the guard lifted"
+        ))
+        .into());
+    }
+    let mark = format!(
+        "UPDATE {name} SET removed_at = ?1, changed_at = ?1 WHERE {column} = ?2 AND {key} = ?3 AND removed_at IS NULL"
+    );
+    let mut statement = tx.prepare(&mark)?;
+    let mut removed = 0;
+    for key in &vanished {
+        let marked = statement.execute(params![at, value, key])? as u64;
+        removed += if table.link { 0 } else { marked };
+    }
+    if let Some((orphan, orphan_key)) = orphans
+        && !vanished.is_empty()
+    {
+        removed += remove_orphans(tx, orphan, orphan_key, (table, key), &vanished, at)?;
+    }
+    Ok(Removed::Rows(removed))
+}
+
+fn vanished(
+    tx: &Tx<'_>,
+    table: &Table,
+    column: &str,
+    key: &str,
+    params: impl rusqlite::Params,
+) -> OpResult<Vec<String>> {
+    let sql = format!(
+        "SELECT {key} FROM {} WHERE {column} = ?1 AND removed_at IS NULL
+         AND {key} NOT IN (SELECT each.value FROM snapshot_keys AS seen, json_each(seen.keys) AS each WHERE seen.job = ?2)",
+        table.name
+    );
+    let mut statement = tx.prepare(&sql)?;
+    let keys = statement.query_map(params, |row| row.get(0))?;
+    Ok(keys.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Marks the rows whose key has just vanished and that no live row of `table` names any more.
+fn remove_orphans(
+    tx: &Tx<'_>,
+    orphan: &Table,
+    orphan_key: &str,
+    (table, key): (&Table, &str),
+    vanished: &[String],
+    at: &str,
+) -> OpResult<u64> {
+    // The set of live names is made once: an index for this rare question would cost every insert.
+    let sql = format!(
+        "UPDATE {} SET removed_at = ?1, changed_at = ?1
+         WHERE {orphan_key} IN (SELECT value FROM json_each(?2)) AND removed_at IS NULL
+         AND {orphan_key} NOT IN (SELECT {key} FROM {} WHERE removed_at IS NULL)",
+        orphan.name, table.name
+    );
+    let vanished = head::json_text(&vanished)?;
+    Ok(tx.execute(&sql, params![at, vanished])? as u64)
+}
+
+fn count(tx: &Tx<'_>, sql: &str, params: impl rusqlite::Params) -> OpResult<u64> {
+    let count: i64 = tx.prepare(sql)?.query_row(params, |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}

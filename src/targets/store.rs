@@ -1,0 +1,186 @@
+//! The upload stage of every domain whose target is the store itself.
+//!
+//! ```text
+//! Delivery<Batch> ──▶ Store::commit ──▶ rows + receipt in one transaction        (Settled::WithRows)
+//!                └──▶ Store::preview ─▶ what would change, nothing written       (Settled::Separately, dry run)
+//! ```
+//!
+//! It owns no connection: the store's writer does, and a delivery told twice counts once there. So a worker of this
+//! stage can die at any instant without harm.
+
+use std::sync::Arc;
+
+use longshore_actors::clock::Clock;
+use longshore_actors::domain::{Delivery, Settled, Uploaded};
+use longshore_actors::job::Fault;
+use longshore_actors::ledger::LedgerError;
+use longshore_actors::stage::Stage;
+
+use crate::store::Store;
+use crate::store::batch::Batch;
+
+/// Where the rows go.
+#[derive(Clone)]
+pub struct StoreTarget {
+    pub store: Arc<dyn Store>,
+    pub clock: Clock,
+    /// Report what would change and write nothing.
+    pub dry_run: bool,
+}
+
+pub struct StoreUpload {
+    target: StoreTarget,
+}
+
+impl Stage for StoreUpload {
+    type Settings = StoreTarget;
+    type Input = Delivery<Batch>;
+    type Output = Uploaded;
+
+    async fn open(settings: &StoreTarget) -> Result<Self, Fault> {
+        Ok(Self { target: settings.clone() })
+    }
+
+    async fn run(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Uploaded, Fault> {
+        let StoreTarget { store, clock, dry_run } = &self.target;
+        let (committed, settled) = if *dry_run {
+            (store.preview(delivery).await, Settled::Separately)
+        } else {
+            (store.commit(delivery, clock.now()).await, Settled::WithRows)
+        };
+        let committed = committed.map_err(fault)?;
+        Ok(Uploaded { counts: committed.counts, settled, note: committed.note })
+    }
+}
+
+/// What a job does about an error of the store.
+pub fn fault(error: LedgerError) -> Fault {
+    match error {
+        // Somebody else has the job by now: whatever this try does no longer counts.
+        LedgerError::Stale(_) => Fault::Cancelled,
+        LedgerError::Unavailable(reason) => Fault::unavailable("store", reason),
+        LedgerError::Guard(reason) => Fault::fail(reason),
+        LedgerError::Missing(_) | LedgerError::Refused(_) | LedgerError::Broken(_) => Fault::fail(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use async_trait::async_trait;
+    use longshore_actors::checkpoint::{Counts, Part};
+    use longshore_actors::clock::Timestamp;
+    use longshore_actors::job::{JobId, Lease, NewJob};
+    use longshore_actors::ledger::{Enqueued, Ledger, Receipt};
+
+    use super::*;
+    use crate::store::batch::{Cell, Row};
+    use crate::store::table::Table;
+    use crate::store::{Committed, RejectedRecord, SyncState};
+
+    /// Answers commits with one inserted row and previews with one updated; everything else is out of reach.
+    struct Scripted {
+        guard: bool,
+    }
+
+    fn unused<T>() -> Result<T, LedgerError> {
+        Err(LedgerError::Broken("an upload asks for nothing else".to_owned()))
+    }
+
+    #[async_trait]
+    impl Store for Scripted {
+        fn ledger(&self) -> Arc<dyn Ledger> {
+            panic!("an upload never touches the ledger")
+        }
+
+        async fn commit(&self, _: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
+            assert_eq!(now, Timestamp(7), "the clock's now");
+            if self.guard {
+                return Err(LedgerError::Guard("60 of 100 rows would go".to_owned()));
+            }
+            Ok(Committed { counts: Counts { inserted: 1, ..Counts::default() }, note: None })
+        }
+
+        async fn preview(&self, _: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
+            Ok(Committed { counts: Counts { updated: 1, ..Counts::default() }, note: Some("why".to_owned()) })
+        }
+
+        async fn sync_state(&self, _: &str, _: &str) -> Result<Option<SyncState>, LedgerError> {
+            unused()
+        }
+
+        async fn sync_states(&self) -> Result<Vec<SyncState>, LedgerError> {
+            unused()
+        }
+
+        async fn rejects(&self, _: Option<&str>, _: usize) -> Result<Vec<RejectedRecord>, LedgerError> {
+            unused()
+        }
+
+        async fn schedule_since(&self, _: &str, _: &str, now: Timestamp) -> Result<Timestamp, LedgerError> {
+            Ok(now)
+        }
+
+        async fn rows(&self, _: &'static Table, _: Vec<Cell>, _: usize) -> Result<Vec<Row>, LedgerError> {
+            Ok(Vec::new())
+        }
+
+        async fn last_fire(&self, _: &str) -> Result<Option<Timestamp>, LedgerError> {
+            unused()
+        }
+
+        async fn fire(&self, _: &str, _: Timestamp, _: NewJob, _: Timestamp) -> Result<Option<Enqueued>, LedgerError> {
+            unused()
+        }
+
+        async fn take_quota(&self, _: &str, _: u32, _: u32, _: Timestamp) -> Result<bool, LedgerError> {
+            unused()
+        }
+
+        async fn probe(&self, _: Timestamp) -> Result<(), LedgerError> {
+            unused()
+        }
+
+        async fn count_rows(&self, _: &'static Table) -> Result<u64, LedgerError> {
+            unused()
+        }
+
+        async fn close(&self) {}
+    }
+
+    async fn upload(guard: bool, dry_run: bool) -> Result<Uploaded, Fault> {
+        let clock = Clock::following_tokio(Timestamp(7));
+        let target = StoreTarget { store: Arc::new(Scripted { guard }), clock, dry_run };
+        let receipt = Receipt::new(Lease { job: JobId(1), fence: 1 }, Part::Page(0));
+        let delivery = Delivery { batch: Batch::default(), receipt, received: 1 };
+        StoreUpload::open(&target).await?.run(Arc::new(delivery)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_are_committed_with_their_receipt() {
+        let uploaded = upload(false, false).await.unwrap();
+        assert_eq!((uploaded.counts.inserted, uploaded.settled), (1, Settled::WithRows));
+        assert_eq!(upload(true, false).await, Err(Fault::fail("60 of 100 rows would go")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dry_run_only_looks() {
+        let uploaded = upload(true, true).await.unwrap();
+        assert_eq!((uploaded.counts.updated, uploaded.settled), (1, Settled::Separately));
+        assert_eq!(uploaded.note.as_deref(), Some("why"));
+    }
+
+    #[test]
+    fn an_error_of_the_store_is_a_decision() {
+        let text = || "why".to_owned();
+        let stale = LedgerError::Stale(Lease { job: JobId(1), fence: 2 });
+        assert_eq!(fault(stale), Fault::Cancelled);
+        assert_eq!(fault(LedgerError::Guard(text())), Fault::fail("why"));
+        assert_eq!(fault(LedgerError::Unavailable(text())), Fault::unavailable("store", "why"));
+        for error in [LedgerError::Missing(JobId(1)), LedgerError::Refused(text()), LedgerError::Broken(text())] {
+            let told = error.to_string();
+            assert_eq!(fault(error), Fault::fail(told));
+        }
+    }
+}
