@@ -39,7 +39,7 @@ async fn the_embedded_ledger_keeps_every_promise() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_embedded_ledger_is_as_the_model(choices in proptest::collection::vec(any::<[u8; 4]>(), 0..160)) {

@@ -57,6 +57,7 @@ fn no_command_no_answer_and_no_file_tells_a_secret() {
         all_clean(&world.run(args));
     }
     assert!(world.run(&["config", "show"]).stdout.contains("api_key"), "the key's place is shown, and not the key");
+    assert!(!world.files_with("catalog.full").is_empty(), "the search finds what is there");
     for secret in [KEY, TOKEN] {
         assert!(world.files_with(secret).is_empty(), "{:?}", world.files_with(secret));
     }
