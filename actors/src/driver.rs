@@ -12,7 +12,6 @@
 //! What it does not do: claim, count concurrency, or renew leases; that is [`crate::coordinator`].
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use crate::events::{Event, Events};
 use crate::job::{Fault, Job, Lease, NewJob, Outcome};
 use crate::ledger::{Entity, Ledger, LedgerError, Receipt, Record, Reject};
 use crate::mailbox::{Failure, Mailbox, Room};
+use crate::pages::Pages;
 use crate::settings::KindPolicy;
 use crate::shutdown::{Phase, Phases};
 use crate::stage::{Stage, StageName};
@@ -255,7 +255,7 @@ impl<D: Domain> Try<'_, D> {
             && receipt.children.is_empty()
             && receipt.rejects.is_empty()
             && counts.is_zero()
-            && self.pages.borrow().requests.len() == 1
+            && self.pages.borrow().is_single()
     }
 
     async fn commit(&self, receipt: Receipt, counts: Counts) -> Result<(), Ended> {
@@ -386,77 +386,6 @@ impl<D: Domain> Try<'_, D> {
             kind: kind.clone(),
             progress: Progress { step: step.into(), completed, total, message: message() },
         });
-    }
-}
-
-/// The pages of one try, as far as they are known.
-struct Pages<R> {
-    /// The number of `requests[0]`; what is before it was committed by an earlier try.
-    first: u32,
-    requests: VecDeque<Arc<R>>,
-    started: usize,
-}
-
-impl<R> Default for Pages<R> {
-    fn default() -> Self {
-        Self { first: 0, requests: VecDeque::new(), started: 0 }
-    }
-}
-
-impl<R: serde::Serialize + serde::de::DeserializeOwned> Pages<R> {
-    /// From the plan, or, if earlier tries came further than the plan's own requests, from where the checkpoint says.
-    fn plan(planned: Vec<R>, checkpoint: &Checkpoint) -> Result<Self, Ended> {
-        let first = checkpoint.prefix;
-        let mut requests: VecDeque<Arc<R>> = planned.into_iter().skip(first as usize).map(Arc::new).collect();
-        if let (true, Some(resume)) = (first > 0 && requests.is_empty(), &checkpoint.resume) {
-            let request = serde_json::from_value(resume.clone())
-                .map_err(|error| Ended::Fault(Fault::fail(format!("read the checkpoint's request: {error}"))))?;
-            requests.push_back(Arc::new(request));
-        }
-        Ok(Self { first, requests, started: 0 })
-    }
-
-    fn next(&mut self) -> Option<(u32, Arc<R>)> {
-        let request = self.requests.get(self.started)?.clone();
-        let index = self.number(self.started);
-        self.started += 1;
-        Some((index, request))
-    }
-
-    /// Takes in what page `index` found, if it is the last one known: only then is it new.
-    fn found(&mut self, index: u32, more: Vec<R>) -> bool {
-        let is_last = self.number(self.requests.len()) == index + 1;
-        if is_last && !more.is_empty() {
-            self.requests.extend(more.into_iter().map(Arc::new));
-            return true;
-        }
-        false
-    }
-
-    fn following(&self, index: u32) -> Result<Option<serde_json::Value>, Ended> {
-        let next = self.requests.get((index + 1 - self.first) as usize);
-        next.map(|request| serde_json::to_value(&**request))
-            .transpose()
-            .map_err(|error| Ended::Fault(Fault::fail(format!("write the next page's request: {error}"))))
-    }
-
-    fn request_text(&self, index: u32) -> String {
-        let request = self.requests.get((index - self.first) as usize);
-        request.and_then(|request| serde_json::to_string(&**request).ok()).unwrap_or_default()
-    }
-}
-
-impl<R> Pages<R> {
-    fn number(&self, position: usize) -> u32 {
-        self.first + u32::try_from(position).unwrap_or(u32::MAX)
-    }
-
-    fn known(&self) -> u64 {
-        u64::from(self.first) + self.requests.len() as u64
-    }
-
-    fn is_done(&self) -> bool {
-        self.started == self.requests.len()
     }
 }
 
