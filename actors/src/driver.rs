@@ -154,10 +154,8 @@ impl<D: Domain> Try<'_, D> {
         let mut ended: Option<Ended> = None;
         loop {
             while ended.is_none() && running.len() < self.pages_max && !self.draining() {
-                let Some((index, request)) = self.pages.borrow_mut().next() else { break };
-                if !self.checkpoint.borrow().holds(Part::Page(index)) {
-                    running.push(self.page(index, request));
-                }
+                let Some((index, request)) = self.pages.borrow_mut().next()? else { break };
+                running.push(self.page(index, request));
             }
             self.progress("pages");
             tokio::select! {

@@ -4,9 +4,9 @@
 //! committed by earlier tries │ first … given out … │ started … known, not begun │ found by fetching …
 //! ```
 //!
-//! Each page is given out once. It neither fetches nor commits; that is [`crate::driver`].
+//! Each page is given out once, and one that the checkpoint holds not at all. It neither fetches nor commits; that is [`crate::driver`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -23,11 +23,13 @@ pub(crate) struct Pages<R> {
     first: u32,
     requests: VecDeque<Arc<R>>,
     started: usize,
+    /// Pages past `first` that earlier tries committed, each with the request that follows it.
+    beyond: BTreeMap<u32, Option<Value>>,
 }
 
 impl<R> Default for Pages<R> {
     fn default() -> Self {
-        Self { first: 0, requests: VecDeque::new(), started: 0 }
+        Self { first: 0, requests: VecDeque::new(), started: 0, beyond: BTreeMap::new() }
     }
 }
 
@@ -37,18 +39,23 @@ impl<R: Serialize + DeserializeOwned> Pages<R> {
         let first = checkpoint.prefix;
         let mut requests: VecDeque<Arc<R>> = planned.into_iter().skip(first as usize).map(Arc::new).collect();
         if let (true, Some(resume)) = (first > 0 && requests.is_empty(), &checkpoint.resume) {
-            let request = serde_json::from_value(resume.clone())
-                .map_err(|error| Ended::Fault(Fault::fail(format!("read the checkpoint's request: {error}"))))?;
+            let request = read(resume.clone())?;
             requests.push_back(Arc::new(request));
         }
-        Ok(Self { first, requests, started: 0 })
+        Ok(Self { first, requests, started: 0, beyond: checkpoint.beyond.clone() })
     }
 
-    pub(crate) fn next(&mut self) -> Option<(u32, Arc<R>)> {
-        let request = self.requests.get(self.started)?.clone();
-        let index = self.number(self.started);
-        self.started += 1;
-        Some((index, request))
+    /// The next page that no earlier try has committed.
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Arc<R>)>, Ended> {
+        while let Some(request) = self.requests.get(self.started).cloned() {
+            let index = self.number(self.started);
+            self.started += 1;
+            let Some(following) = self.beyond.remove(&index) else { return Ok(Some((index, request))) };
+            // It is not fetched again, so that only the checkpoint knows what it found.
+            let following = following.map(read).transpose()?;
+            self.found(index, following.into_iter().collect());
+        }
+        Ok(None)
     }
 
     /// Takes in what page `index` found, if it is the last one known: only then is it new.
@@ -90,4 +97,9 @@ impl<R> Pages<R> {
     pub(crate) fn is_done(&self) -> bool {
         self.started == self.requests.len()
     }
+}
+
+fn read<R: DeserializeOwned>(request: Value) -> Result<R, Ended> {
+    serde_json::from_value(request)
+        .map_err(|error| Ended::Fault(Fault::fail(format!("read the checkpoint's request: {error}"))))
 }
