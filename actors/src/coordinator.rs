@@ -229,8 +229,8 @@ impl<D: Domain> Actor for Coordinator<D> {
 /// With its last incarnation's jobs nobody works on them: the board says so.
 impl<D: Domain> Drop for Coordinator<D> {
     fn drop(&mut self) {
-        for id in self.running.keys() {
-            self.runtime.board.job_ended(*id);
+        for running in self.running.values() {
+            self.runtime.board.job_ended(running.lease);
         }
     }
 }
@@ -373,7 +373,8 @@ impl<D: Domain> Handler<Stop> for Coordinator<D> {
                     tracing::info!(domain = &*name, jobs = leases.len(), "give interrupted jobs back");
                 }
                 let record = |lease| driver.record(lease, Outcome::Interrupted, None, Duration::ZERO);
-                futures::future::join_all(leases.into_iter().map(record)).await;
+                // What could not be written is logged, and rescued later.
+                let _ = futures::future::join_all(leases.into_iter().map(record)).await;
             };
             let give_back_last = async {
                 if let Some(last_claim) = last_claim {

@@ -94,22 +94,34 @@ impl<D: Domain> Driver<D> {
     }
 
     /// Writes the end of a try; while the ledger is out of reach, again and again, as long as the lease may hold.
-    pub(crate) async fn record(&self, lease: Lease, outcome: Outcome, entity: Option<Entity>, patience: Duration) {
+    /// An error is logged here: the try has no end in the ledger then, and the job is, or will be, somebody else's.
+    pub(crate) async fn record(
+        &self,
+        lease: Lease,
+        outcome: Outcome,
+        entity: Option<Entity>,
+        patience: Duration,
+    ) -> Result<(), LedgerError> {
         let give_up = tokio::time::Instant::now() + patience;
         let mut wait = Duration::from_millis(100);
         loop {
             let record = Record { lease, outcome: outcome.clone(), entity: entity.clone() };
             match self.ledger.record(record, self.clock.now()).await {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(LedgerError::Unavailable(reason)) if tokio::time::Instant::now() + wait < give_up => {
                     tracing::warn!(job_id = %lease.job, reason, wait = ?wait, "record outcome");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(5));
                 }
+                // A try that found its lease gone just ends, and there is nothing left to give back.
+                Err(stale @ LedgerError::Stale(_)) if outcome == Outcome::Interrupted => {
+                    tracing::debug!(job_id = %lease.job, reason = %stale, "nothing to give back");
+                    return Err(stale);
+                }
                 // Stale: somebody else has the job, as is right. Anything else: the lease lapses and it is rescued.
                 Err(error) => {
                     tracing::warn!(job_id = %lease.job, outcome = outcome.as_str(), reason = %error, "record outcome");
-                    return;
+                    return Err(error);
                 }
             }
         }
