@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A child that dies is started again after a growing backoff. One that dies too often is *parked*: left alone for
-//! its cool-down, loudly, while the others run on; an operator may un-park it before.
+//! its cool-down, loudly, while the others run on; an operator may un-park it before. What it had in hand is given back
+//! at once.
 //!
 //! It does no work itself and holds no job: it decides ([`crate::restart`]), starts, stops, and says so.
 
@@ -94,6 +95,7 @@ impl Supervisor {
         slot.part.set(PartState::Parked);
         slot.part.say(&reason);
         slot.part.set_next_wake(None);
+        let given_back = slot.child.give_back(&self.runtime);
         match cool_down {
             Some(wait) => {
                 tracing::error!(child, reason, cool_down = ?wait, "parked: its restarts are used up");
@@ -105,6 +107,7 @@ impl Supervisor {
         }
         let cool_down = cool_down.unwrap_or_default();
         self.runtime.events.tell(|| Event::Parked { child, reason, cool_down });
+        ctx.spawn(given_back.into_actor(self));
     }
 
     fn unpark(&mut self, index: usize, ctx: &mut Context<Self>) {

@@ -18,7 +18,7 @@ use longshore_actors::supervisor::TreeError;
 use longshore_actors::testing::memory::MemoryLedger;
 use longshore_actors::testing::scripted::{At, Do, PageRequest, Rows, Script, Scripted};
 
-use crate::support::{KIND, SECOND, Service, With, alpha, beta, heard, paused, policy, settings, told, tries};
+use crate::support::{KIND, SECOND, Service, With, alpha, beta, heard, paused, policy, settings, settle, told, tries};
 
 /// Two restarts of a worker, then the coordinator; two of those, then parked for ten minutes. No job is poison.
 fn brittle() -> DomainSettings {
@@ -57,6 +57,8 @@ fn a_used_up_budget_rises_to_coordinator_and_park_while_the_other_domain_runs_on
         assert_eq!((status.state, status.restarts), (PartState::Parked, 2));
         assert_eq!(status.next_wake, Some(parked_at.plus(600 * SECOND)));
         assert!(service.tree.runtime().board.running().is_empty(), "nobody works on its job");
+        settle().await;
+        assert_eq!(service.state(id).await, State::Waiting, "and it says so, long before its lease lapses");
 
         // Nothing of it reached the other one.
         let others = service.enqueue_many(&beta, &Script::pages(2), 10).await;
