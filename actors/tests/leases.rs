@@ -233,3 +233,27 @@ fn a_cancelled_job_that_finds_out_by_itself_warns_nobody() {
         service.stop().await;
     });
 }
+
+/// What a cancelled job had in the queue is neither begun nor does it cost the worker its open stage.
+#[test]
+fn work_whose_job_was_cancelled_while_it_queued_is_not_begun() {
+    paused(async {
+        let alpha = alpha();
+        let service = Service::start(&alpha, settings().with_pool(StageName::Fetch, 1, 4));
+        let first = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Wait)).await;
+        alpha.until(|alpha| alpha.running(StageName::Fetch) == 1).await;
+        let queued = service.enqueue_many(&alpha, &Script::pages(1), 3).await;
+        settle().await;
+        assert_eq!(service.status("alpha/fetch").depth, 4);
+        for id in queued {
+            cancel(&service, id).await;
+        }
+        settle().await;
+        alpha.open_gate(StageName::Fetch);
+        assert_eq!(service.ended(first).await.state, State::Completed);
+        settle().await;
+        assert_eq!((alpha.runs(StageName::Fetch), alpha.opens(StageName::Fetch)), (1, 1));
+        assert_eq!(service.status("alpha/fetch").depth, 0);
+        service.stop().await;
+    });
+}
