@@ -182,10 +182,11 @@ impl<S: Stage> Pool<S> {
         }
     }
 
-    /// Whether this was the slot's present worker, and if so what is to be done.
+    /// Whether this was the slot's present worker, and if so what is to be done. One that was left behind as hung has
+    /// died already should it end after all.
     pub(crate) fn died(&mut self, exit: &WorkerExit, policy: &RestartPolicy) -> Option<Decision> {
         self.leaving.retain(|(generation, _thread)| *generation != exit.generation);
-        let slot = self.slots.get_mut(exit.slot).filter(|slot| slot.generation == exit.generation)?;
+        let slot = self.slots.get_mut(exit.slot).filter(|slot| slot.generation == exit.generation && slot.alive)?;
         slot.alive = false;
         slot.part.set(PartState::Restarting);
         slot.part.set_job(None);
@@ -245,5 +246,32 @@ impl<S: Stage> Drop for Pool<S> {
     fn drop(&mut self) {
         self.mailbox.close();
         self.part.set(PartState::Stopped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::Domain;
+    use crate::testing::scripted::{Scripted, ScriptedFetch};
+
+    fn pool(board: &Board, actors: usize) -> Pool<ScriptedFetch> {
+        let settings = Scripted::new("alpha", &["alpha.job"]).fetch();
+        let size = PoolSettings { actors, mailbox: 1 };
+        Pool::start("alpha", StageName::Fetch, settings, size, PoolThreads::Shared, board, Arc::new(|_| ()))
+    }
+
+    #[test]
+    fn a_worker_that_was_left_behind_and_ends_after_all_has_died_once() {
+        actix::System::new().block_on(async {
+            let mut pool = pool(&Board::new(Clock::system()), 1);
+            let exit = Exit { panicked: false, reason: "hung".to_owned() };
+            let exit = WorkerExit { stage: StageName::Fetch, slot: 0, generation: 1, exit };
+            let policy = RestartPolicy::default();
+            assert!(matches!(pool.died(&exit, &policy), Some(Decision::Restart { count: 1, .. })));
+            assert_eq!(pool.died(&exit, &policy), None);
+            assert_eq!(pool.part.status().restarts, 1);
+        });
     }
 }
