@@ -116,6 +116,11 @@ impl<S: Stage> Pool<S> {
             leaving: Vec::new(),
         };
         pool.resize(size);
+        // The last incarnation may have had more workers.
+        let mut gone = pool.slots.len();
+        while pool.board.remove(&format!("{}/{gone}", pool.name)) {
+            gone += 1;
+        }
         pool
     }
 
@@ -246,6 +251,11 @@ impl<S: Stage> Drop for Pool<S> {
     fn drop(&mut self) {
         self.mailbox.close();
         self.part.set(PartState::Stopped);
+        // A worker whose thread ends under it says nothing more.
+        for slot in &self.slots {
+            slot.part.set_job(None);
+            slot.part.set(PartState::Stopped);
+        }
     }
 }
 
@@ -272,6 +282,21 @@ mod tests {
             assert!(matches!(pool.died(&exit, &policy), Some(Decision::Restart { count: 1, .. })));
             assert_eq!(pool.died(&exit, &policy), None);
             assert_eq!(pool.part.status().restarts, 1);
+        });
+    }
+
+    #[test]
+    fn the_board_shows_the_workers_there_are() {
+        actix::System::new().block_on(async {
+            let board = Board::new(Clock::system());
+            let states = || board.statuses().into_iter().map(|status| (status.name, status.state)).collect::<Vec<_>>();
+            let named = |state| move |name: &str| (name.to_owned(), state);
+            drop(pool(&board, 3));
+            let stopped = ["alpha/fetch", "alpha/fetch/0", "alpha/fetch/1", "alpha/fetch/2"];
+            assert_eq!(states(), stopped.map(named(PartState::Stopped)));
+            let _pool = pool(&board, 1);
+            let names: Vec<String> = states().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["alpha/fetch", "alpha/fetch/0"]);
         });
     }
 }

@@ -202,9 +202,9 @@ impl Board {
         part
     }
 
-    /// Forgets a part that is gone for good, such as the last worker of a pool that shrank.
-    pub fn remove(&self, name: &str) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Forgets a part that is gone for good, such as the last worker of a pool that shrank; whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
     }
 
     /// Every part, in the order of the tree.
