@@ -51,7 +51,7 @@ pub(crate) struct Supervisor {
 struct Slot {
     child: Box<dyn Child>,
     running: Option<Box<dyn RunningChild>>,
-    /// Grows with every start and every wanted stop, so that a late word of an earlier one is told apart.
+    /// Grows with every start and every word to stop, so that what an earlier one says late is told apart.
     generation: u64,
     restarts: Restarts,
     part: Arc<Part>,
@@ -151,8 +151,8 @@ impl Supervisor {
         slot.stopped.clone().unwrap_or_else(|| std::future::ready(()).boxed_local().shared())
     }
 
-    fn is_running(&self, index: usize) -> bool {
-        self.children.get(index).is_some_and(|slot| slot.running.is_some())
+    fn generation(&self, index: usize) -> Option<u64> {
+        self.children.get(index).map(|slot| slot.generation)
     }
 
     fn find(&self, name: &str) -> Result<usize, TreeError> {
@@ -266,14 +266,17 @@ impl Handler<Command> for Supervisor {
                 stopped.unwrap_or_else(|| std::future::ready(()).boxed_local().shared())
             }
         };
+        let word = self.generation(index);
         Box::pin(stopped.into_actor(self).map(move |(), this, ctx| {
             if this.ending.is_some() {
                 return Err(TreeError::Stopped);
             }
+            if this.generation(index) != word {
+                // A later word has been given meanwhile, and that is the one that counts.
+                return Ok(());
+            }
             match command {
                 Command::Restart(_) | Command::Unpark(_) => this.unpark(index, ctx),
-                // Another word may have started it again meanwhile.
-                Command::Park(_) if this.is_running(index) => {}
                 Command::Park(_) => this.park(index, "by an operator".to_owned(), None, ctx),
             }
             Ok(())

@@ -163,6 +163,27 @@ fn operators_words_at_the_same_time_end_in_one_running_domain() {
     });
 }
 
+/// Of two words that wait for the same end the later one counts.
+#[test]
+fn a_park_that_comes_while_a_restart_is_carried_out_parks() {
+    paused(async {
+        let alpha = alpha();
+        let service = Service::start(&alpha, settings());
+        let id = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Hang)).await;
+        alpha.until(|alpha| alpha.begun(id, At::Fetch, 0) == 1).await;
+        let tree = &service.tree;
+        let (a, b) = tokio::join!(tree.restart("alpha"), tree.park("alpha"));
+        assert_eq!((a, b), (Ok(()), Ok(())));
+        settle().await;
+        assert_eq!((service.status("alpha").state, alpha.begun(id, At::Fetch, 0)), (PartState::Parked, 1));
+        let (a, b) = tokio::join!(tree.unpark("alpha"), tree.park("alpha"));
+        assert_eq!((a, b), (Ok(()), Ok(())));
+        settle().await;
+        assert_eq!((service.status("alpha").state, service.state(id).await), (PartState::Parked, State::Waiting));
+        service.stop().await;
+    });
+}
+
 /// Scripted, but its coordinator panics the so-manieth time it looks at the breakers.
 struct Fragile {
     scripted: Scripted,
