@@ -12,9 +12,11 @@
 //! What it does not do: claim, count concurrency, or renew leases; that is [`crate::coordinator`].
 
 use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 
@@ -32,6 +34,7 @@ use crate::settings::KindPolicy;
 use crate::shutdown::{Phase, Phases};
 use crate::stage::{Stage, StageName};
 use crate::status::{Board, Progress};
+use crate::watch;
 
 /// What all jobs of a coordinator share.
 pub(crate) struct Driver<D: Domain> {
@@ -106,7 +109,9 @@ impl<D: Domain> Driver<D> {
         let mut wait = Duration::from_millis(100);
         loop {
             let record = Record { lease, outcome: outcome.clone(), entity: entity.clone() };
-            match self.ledger.record(record, self.clock.now()).await {
+            // A ledger that panics is a broken one: the coordinator must hear of the end, or it would keep the job.
+            let written = AssertUnwindSafe(self.ledger.record(record, self.clock.now())).catch_unwind().await;
+            match written.unwrap_or_else(|_panic| Err(LedgerError::Broken(watch::last_panic()))) {
                 Ok(()) => return Ok(()),
                 Err(LedgerError::Unavailable(reason)) if tokio::time::Instant::now() + wait < give_up => {
                     tracing::warn!(job_id = %lease.job, reason, wait = ?wait, "record outcome");
