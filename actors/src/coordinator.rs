@@ -226,11 +226,14 @@ impl<D: Domain> Actor for Coordinator<D> {
     }
 }
 
-/// With its last incarnation's jobs nobody works on them: the board says so.
+/// Nobody works on its jobs any more, and that is told. Perhaps while unwinding: it only moves values and sends.
 impl<D: Domain> Drop for Coordinator<D> {
     fn drop(&mut self) {
-        for running in self.running.values() {
+        for (id, running) in &self.running {
             self.runtime.board.job_ended(running.lease);
+            if !running.is_recording() {
+                self.tell_let_go(*id, running, jobs::REVOKED, Some("its coordinator is gone".to_owned()));
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Event {
         page: u32,
     },
     /// One try ended; `outcome` is the word of `Outcome::as_str` as the ledger has it, or `revoked` when its lease was
-    /// taken away or its end could not be written: the job is rescued then.
+    /// taken away, its end could not be written, or its coordinator is gone: the job is rescued then.
     JobEnded {
         job: JobId,
         domain: Name,

@@ -245,6 +245,7 @@ fn a_coordinator_that_panics_is_restarted_its_jobs_rescued_and_nothing_is_done_t
             let child = Box::new(DomainChild::new(fragile, settings));
             let service = Service::start_children(memory.clone(), memory, vec![child]);
             let mut events = service.listen();
+            let mut all = service.listen();
             let ids = service.enqueue_many(&alpha, &Script::pages(3), 8).await;
             let (child, count, reason) = heard(&mut events, restarted).await;
             assert_eq!((&*child, count), ("alpha", 1), "panic at look {panics_at}");
@@ -257,6 +258,14 @@ fn a_coordinator_that_panics_is_restarted_its_jobs_rescued_and_nothing_is_done_t
             }
             assert!(alpha.running_max(StageName::Fetch) <= 2 && alpha.running_max(StageName::Upload) <= 2);
             assert_eq!(StageName::ALL.map(|stage| alpha.running(stage)), [0, 0, 0]);
+            settle().await;
+            let told = told(&mut all).await;
+            let tries = told.iter().fold((0, 0), |(begun, ended), event| match &**event {
+                Event::JobStarted { .. } => (begun + 1, ended),
+                Event::JobEnded { .. } => (begun, ended + 1),
+                _ => (begun, ended),
+            });
+            assert!(tries.0 >= 8 && tries.0 == tries.1, "each try that began is told to have ended: {tries:?}");
             service.stop().await;
         }
     });

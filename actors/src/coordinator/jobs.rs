@@ -28,7 +28,7 @@ use crate::status::{Part, PartState};
 use crate::watch as death;
 
 /// The word for a try whose end is not its own: its lease was taken away, or its end could not be written.
-const REVOKED: &str = "revoked";
+pub(super) const REVOKED: &str = "revoked";
 
 pub(super) struct RunningJob {
     pub(super) lease: Lease,
@@ -194,6 +194,12 @@ impl<D: Domain> Coordinator<D> {
         let running = self.running.remove(&id)?;
         running.task.handle.abort();
         self.runtime.board.job_ended(running.lease);
+        self.tell_let_go(id, &running, outcome, reason);
+        self.count_in_flight();
+        Some(running)
+    }
+
+    pub(super) fn tell_let_go(&self, id: JobId, running: &RunningJob, outcome: &'static str, reason: Option<String>) {
         self.runtime.events.tell(|| Event::JobEnded {
             job: id,
             domain: self.name.clone(),
@@ -204,8 +210,6 @@ impl<D: Domain> Coordinator<D> {
             counts: Counts::default(),
             took: running.since.elapsed(),
         });
-        self.count_in_flight();
-        Some(running)
     }
 
     fn record_for(&self, lease: Lease, outcome: Outcome, patience: Duration, ctx: &mut Context<Self>) {
