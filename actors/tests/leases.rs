@@ -257,3 +257,26 @@ fn work_whose_job_was_cancelled_while_it_queued_is_not_begun() {
         service.stop().await;
     });
 }
+
+/// By the pace of the lease before, the first renewal would come when the new one has long lapsed.
+#[test]
+fn a_lease_made_shorter_is_renewed_in_time_from_the_first_job_on() {
+    paused(async {
+        let alpha = alpha();
+        let long = longshore_actors::settings::DomainSettings { lease: 3600 * SECOND, ..settings() };
+        let service = Service::start(&alpha, long);
+        settle().await;
+        service.tree.change("alpha", |settings| settings.lease = 6 * SECOND).unwrap();
+        let id = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Wait)).await;
+        alpha.until(|alpha| alpha.running(StageName::Fetch) == 1).await;
+        for _ in 0..40 {
+            tokio::time::advance(SECOND / 2).await;
+            settle().await;
+            assert_eq!(service.memory.rescue(Rescue::Lapsed { now: service.now() }).await, Ok(0));
+        }
+        assert!((9..=11).contains(&service.memory.calls(Op::Renew)), "{}", service.memory.calls(Op::Renew));
+        alpha.open_gate(StageName::Fetch);
+        assert_eq!(service.ended(id).await.attempt, 1);
+        service.stop().await;
+    });
+}

@@ -27,6 +27,9 @@ use crate::job::{Job, JobId, Lease, Name, Outcome};
 use crate::status::{Part, PartState};
 use crate::watch as death;
 
+/// Leases are renewed at a third of their time, but no busier than this.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
 /// The word for a try whose end is not its own: its lease was taken away, or its end could not be written.
 pub(super) const REVOKED: &str = "revoked";
 
@@ -131,8 +134,20 @@ impl<D: Domain> Coordinator<D> {
         self.count_in_flight();
     }
 
+    pub(super) fn tick_later(&mut self, ctx: &mut Context<Self>) {
+        let lease = self.settings.borrow().lease;
+        let next = ctx.run_later((lease / 3).max(TICK_MIN), |this, ctx| {
+            this.tick = None;
+            this.tick(ctx);
+            this.tick_later(ctx);
+        });
+        if let Some((_, last)) = self.tick.replace((lease, next)) {
+            ctx.cancel_future(last);
+        }
+    }
+
     /// Renews the leases in hand and lets go of those that are lost; cancels what is stuck.
-    pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {
+    fn tick(&mut self, ctx: &mut Context<Self>) {
         self.renew(ctx);
         self.cancel_stuck(ctx);
         let now = Instant::now();
