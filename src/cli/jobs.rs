@@ -7,6 +7,7 @@ use longshore_actors::job::{JobId, State};
 use longshore_actors::ledger::{Children, Filter, JobRecord};
 use serde_json::json;
 
+use crate::admin::LIST_MAX;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, Table, distance, instant, short};
 use crate::cli::remote::{Door, JobView};
@@ -59,7 +60,7 @@ pub struct List {
     /// Only jobs older than this one: the next page
     #[arg(long, value_parser = id)]
     pub before: Option<JobId>,
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=LIST_MAX as i64))]
     pub limit: u32,
 }
 

@@ -66,6 +66,7 @@ fn wrong_command_lines_end_with_the_code_of_usage() {
         "longshore jobs retry",
         "longshore jobs list --state done",
         "longshore jobs list --limit 0",
+        "longshore jobs list --limit 501",
         "longshore domains resize catalog fetch",
         "longshore domains resize catalog download --actors 1",
         "longshore sandbox --error-rate 2",

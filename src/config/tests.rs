@@ -231,6 +231,13 @@ fn values_that_do_not_fit_are_told() {
 }
 
 #[test]
+fn an_address_with_a_password_is_refused_without_showing_it() {
+    let told = lines("[domains.catalog]\nbase_url = 'https://me:hunter2@api.example.org/v2'\n");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("holds a user name or password") && !told[0].contains("hunter2"), "{told:?}");
+}
+
+#[test]
 fn broken_toml_and_a_missing_file_are_one_line_each() {
     let told = lines("[store]\nurl = \n");
     assert_eq!(told.len(), 1);

@@ -149,6 +149,9 @@ fn check_base_url(text: &str) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(format!("`{shown}` is not an address of http or https: {advice}"));
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("`{shown}` holds a user name or password: set api_key instead"));
+    }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("`{shown}` ends in a query or a fragment: leave it away"));
     }

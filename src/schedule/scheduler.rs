@@ -15,8 +15,7 @@
 //! - A store that is down is waited for; what was due meanwhile is then up to the policy for missed fires.
 //!
 //! What it does not do: run jobs, or know whether one ended. A schedule with a `unique` scope leaves that to the
-//! ledger. A schedule that never fired is remembered in this process alone, so an instant that passes while the
-//! service is down counts as missed only once there was a first fire.
+//! ledger.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

@@ -185,8 +185,12 @@ fn split(raw: Raw, list: &'static str) -> Result<(Body, Extent), Fault> {
         serde_json::error::Category::Io | serde_json::error::Category::Syntax => {
             Fault::retry(format!("eSIM Go's answer is not JSON: {snippet}"))
         }
+        // The place and not the error's own words, which quote what stands there.
         serde_json::error::Category::Data => {
-            Fault::fail(format!("eSIM Go's answer is neither a list of {list} nor one of them: {snippet}"))
+            let (line, column) = (error.line(), error.column());
+            Fault::fail(format!(
+                "eSIM Go's answer is no list of {list} as expected (see line {line}, column {column}): {snippet}"
+            ))
         }
     })
 }
@@ -223,6 +227,8 @@ mod tests {
         assert!(matches!(split("nothing"), Err(Fault::Retry { .. })));
         assert!(matches!(split(r#"{"bundles":7}"#), Err(Fault::Fail { .. })));
         assert!(matches!(split(r#"{"message":"fine"}"#), Err(Fault::Fail { .. })));
+        let Err(Fault::Fail { reason }) = split(r#"{"bundles":[],"pageCount":-1}"#) else { panic!("a count below 0") };
+        assert!(reason.contains("line 1, column 28"), "{reason}");
     }
 
     #[test]

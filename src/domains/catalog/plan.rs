@@ -172,8 +172,12 @@ fn group_job(group: &str, force: bool) -> NewJob {
 /// How old the last success is, if that is young enough. A job that has begun goes on in any case.
 fn fresh(settings: &Settings, job: &Job, force: bool, last: Option<&SyncState>, now: Timestamp) -> Option<Duration> {
     let begun = job.checkpoint.prefix > 0 || !job.checkpoint.beyond.is_empty();
-    let age = now.since(last?.last_success_at?);
-    (!force && !begun && age < settings.fresh_for).then_some(age)
+    let last = last?;
+    // An empty group, or one whose records were all rejected, is in step with nothing: it is asked for again.
+    let brought = last.counts.received > last.counts.rejected;
+    // A success that lies ahead was noted by a clock that went wrong, and says nothing of its age.
+    let age = now.since(last.last_success_at.filter(|at| *at <= now)?);
+    (!force && !begun && brought && age < settings.fresh_for).then_some(age)
 }
 
 /// Page 1. If pages after it are committed already, with the sizes those had: page 7 must stay what it was, though
@@ -257,7 +261,7 @@ mod tests {
             last_error_at: None,
             last_error: None,
             last_job: None,
-            counts: Counts::default(),
+            counts: Counts { received: 3, rejected: 1, ..Counts::default() },
         }
     }
 
@@ -332,6 +336,11 @@ mod tests {
         assert_eq!(made(&calm, None, start).requests, first);
         let never = SyncState { last_success_at: None, ..state.clone() };
         assert_eq!(made(&calm, Some(&never), start).requests, first);
+        assert_eq!(made(&calm, Some(&state), Timestamp(start.0 - 1)).requests, first, "the clock went back");
+        for counts in [Counts::default(), Counts { received: 3, rejected: 3, ..Counts::default() }] {
+            let nothing = SyncState { counts, ..state.clone() };
+            assert_eq!(made(&calm, Some(&nothing), start).requests, first, "{counts:?}");
+        }
         let forced = job(GROUP, json!({"group": "G", "force": true}));
         assert_eq!(made(&forced, Some(&state), start).requests, first);
         let mut begun = calm.clone();

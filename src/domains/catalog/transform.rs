@@ -206,14 +206,18 @@ fn price(price: Option<&RawValue>) -> Result<Decimal, String> {
     let Some(digits) = price.map(|price| price.get().trim_matches('"').trim()) else {
         return Err("no price".to_owned());
     };
-    let parsed = match digits.contains(['e', 'E']) {
-        true => Decimal::from_scientific(digits),
-        false => Decimal::from_str_exact(digits),
-    };
-    match parsed {
+    match exact(digits) {
         Ok(price) if price.is_sign_negative() && !price.is_zero() => Err(format!("the price is negative: {price}")),
         Ok(price) => Ok(price.normalize()),
         Err(_) => Err(format!("the price is no decimal number: {}", digits.chars().take(40).collect::<String>())),
+    }
+}
+
+fn exact(digits: &str) -> rust_decimal::Result<Decimal> {
+    match digits.split_once(['e', 'E']) {
+        // `from_scientific` rounds a base of too many digits; read exactly first, it is an error.
+        Some((base, _)) => Decimal::from_str_exact(base).and_then(|_| Decimal::from_scientific(digits)),
+        None => Decimal::from_str_exact(digits),
     }
 }
 
@@ -368,6 +372,19 @@ mod tests {
                 actual.iter_mut().zip(expected).for_each(|(actual, expected)| narrow(actual, expected));
             }
             (_, _) => {}
+        }
+    }
+
+    #[test]
+    fn a_price_is_exact_or_refused() {
+        let read = |text: &str| price(Some(&RawValue::from_string(text.to_owned()).unwrap()));
+        for (text, exact) in
+            [("1e-3", "0.001"), ("1E2", "100"), ("79228162514264337593543950335e0", "79228162514264337593543950335")]
+        {
+            assert_eq!(read(text).map(|price| price.to_string()).as_deref(), Ok(exact));
+        }
+        for text in ["1.23456789012345678901234567890123", "1.23456789012345678901234567890123e1", "1e40", "1e-40"] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 

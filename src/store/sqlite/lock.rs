@@ -16,9 +16,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the database at `path`, or says who has it.
+    /// Takes the lock of the database at `path`, or says who has it. Makes the file if there is none.
     pub fn take(path: &Path) -> Result<Lock, OpenError> {
-        let beside = lock_path(path);
+        let beside = lock_path(&real(path)?);
         let unwritable = |source| OpenError::Unwritable { path: beside.clone(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&beside).map_err(unwritable)?;
@@ -37,6 +37,14 @@ impl Lock {
         writeln!(file, "{}", std::process::id()).map_err(unwritable)?;
         Ok(Lock { _file: file })
     }
+}
+
+/// The file itself: whoever comes by a symbolic link must meet the same lock.
+fn real(path: &Path) -> Result<PathBuf, OpenError> {
+    let unwritable = |source| OpenError::Unwritable { path: path.to_owned(), source };
+    // A link may lead to a file that is not there yet. An empty file is an empty database.
+    OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(unwritable)?;
+    path.canonicalize().map_err(unwritable)
 }
 
 /// `data.db` is locked by `data.db.lock`. The file stays when the lock ends: to delete it would race with the next.

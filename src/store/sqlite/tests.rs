@@ -226,6 +226,19 @@ async fn a_second_open_is_refused_and_names_the_first() {
     SqliteStore::open(&path, Settings::default(), NOW).unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_the_file_meets_the_same_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("file.db"), folder.path().join("link.db"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for (first, second) in [(&link, &file), (&file, &link)] {
+        let _open = SqliteStore::open(first, Settings::default(), NOW).unwrap();
+        let error = SqliteStore::open(second, Settings::default(), NOW).unwrap_err();
+        assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    }
+}
+
 #[test]
 fn bad_files_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
