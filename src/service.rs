@@ -8,6 +8,9 @@
 //! Invariants: the store opens before anything runs and closes after everything has ended. Configuration is taken
 //! apart field by field, so that a forgotten part is a compile error.
 
+mod door;
+mod settings;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -20,26 +23,23 @@ use longshore_actors::child::{Child, DomainChild, ServiceChild};
 use longshore_actors::clock::Clock;
 use longshore_actors::domain::Domain;
 use longshore_actors::events::Events;
-use longshore_actors::job::Name;
 use longshore_actors::ledger::Ledger;
 use longshore_actors::restart::RestartPolicy;
 use longshore_actors::runtime::Runtime;
-use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
 use longshore_actors::shutdown::{Ending, Phase, Phases};
-use longshore_actors::stage::StageName;
-use longshore_actors::supervisor::{Tree, TreeError};
+use longshore_actors::supervisor::Tree;
 use longshore_actors::threads::Threads;
 
-use crate::admin::{self, Admin, AdminError, DomainInfo};
+use crate::admin::{Admin, DomainInfo};
 use crate::config::{self, Config};
 use crate::domains::catalog::{self, Catalog};
 use crate::http::{BindError, HttpServer, HttpSettings};
-use crate::schedule::missed;
-use crate::schedule::scheduler::{Schedule, Scheduler, SchedulesHandle};
-use crate::schedule::upkeep::{HealthProbe, Upkeep, UpkeepSettings};
-use crate::schedule::when::{When, WhenError};
+use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
+use crate::schedule::upkeep::{HealthProbe, Upkeep};
+use crate::schedule::when::WhenError;
+use crate::service::door::TreeDoor;
+use crate::service::settings::{burst, catalog_settings, domain_settings, schedules, upkeep_settings};
 use crate::store::Store;
-use crate::store::batch::Guard;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::upstreams::{Auth, Upstream, UpstreamError, UpstreamSettings};
 
@@ -291,109 +291,6 @@ fn upstream(
     Upstream::new(settings, phases.clone(), events.clone()).map_err(StartError::Upstream)
 }
 
-/// A second's worth may go at once, and always at least one.
-fn burst(per_second: f64) -> u32 {
-    per_second.clamp(1.0, f64::from(u32::MAX)) as u32
-}
-
-fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catalog::Settings {
-    let config::CatalogKeys { groups, per_page, fresh_for, removal_guard } = &catalog.own;
-    let config::RemovalGuard { ratio, rows } = *removal_guard;
-    catalog::Settings {
-        groups: groups.clone(),
-        per_page: *per_page,
-        fresh_for: *fresh_for,
-        removal_guard: Guard { ratio, rows, lifted: false },
-        dry_run: parts.dry_run,
-        panic_every: parts.panic_every,
-        ..catalog::Settings::default()
-    }
-}
-
-fn domain_settings(name: &str, domain: &config::Domain, config: &Config) -> DomainSettings {
-    let pool = |pool: config::Pool| PoolSettings { actors: pool.actors, mailbox: pool.mailbox };
-    let kinds = domain.jobs.iter().map(|(kind, policy)| {
-        let config::JobKind { attempts, backoff, timeout, stuck_after, concurrency, page_tries, schedule: _ } = policy;
-        let policy = KindPolicy {
-            attempts: *attempts,
-            backoff: *backoff,
-            timeout: *timeout,
-            stuck_after: *stuck_after,
-            concurrency: Some(*concurrency),
-            crashes_max: domain.crashes_max,
-            page_tries: *page_tries,
-            page_backoff: KindPolicy::default().page_backoff,
-        };
-        (Name::from(format!("{name}.{kind}")), policy)
-    });
-    DomainSettings {
-        pools: Pools {
-            fetch: pool(domain.pools.fetch),
-            transform: pool(domain.pools.transform),
-            upload: pool(domain.pools.upload),
-        },
-        jobs_max: domain.jobs_max,
-        pages_max: domain.pages_max,
-        lease: config.upkeep.lease,
-        restart: restart(domain.restart),
-        coordinator_restart: restart(domain.coordinator_restart),
-        cool_down: domain.cool_down,
-        kinds: kinds.collect(),
-    }
-}
-
-fn restart(restart: config::Restart) -> RestartPolicy {
-    let config::Restart { max, within, backoff_min, backoff_max } = restart;
-    RestartPolicy { max, within, backoff_min, backoff_max }
-}
-
-/// The schedules of all kinds, and those the operator added.
-fn schedules(config: &Config) -> Result<Vec<Schedule>, StartError> {
-    let mut schedules = Vec::new();
-    for (domain, settings) in config.domains.all().into_iter().filter(|(_, domain)| domain.enabled) {
-        for (kind, policy) in &settings.jobs {
-            if let Some(planned) = &policy.schedule {
-                schedules.push(schedule(&format!("{domain}.{kind}"), domain, kind, planned)?);
-            }
-        }
-        for config::Planned { name, kind, schedule: planned } in &settings.schedules {
-            schedules.push(schedule(&format!("{domain}.{name}"), domain, kind, planned)?);
-        }
-    }
-    Ok(schedules)
-}
-
-fn schedule(name: &str, domain: &str, kind: &str, planned: &config::Schedule) -> Result<Schedule, StartError> {
-    let config::Schedule { when, missed, jitter, params } = planned;
-    let when = match when {
-        config::When::Cron { text, zone } => When::cron(text, zone),
-        config::When::Every(every) => When::every(*every),
-    };
-    let when = when.map_err(|error| StartError::Schedule { name: name.to_owned(), error })?;
-    let missed = match missed {
-        config::Missed::Skip => missed::Missed::Skip,
-        config::Missed::Once => missed::Missed::Once,
-        config::Missed::All => missed::Missed::All { max: config::Missed::ALL_MAX },
-    };
-    let kind = format!("{domain}.{kind}");
-    Ok(Schedule { params: params.clone(), missed, jitter: *jitter, ..Schedule::new(name, domain, kind, when) })
-}
-
-fn upkeep_settings(config: &Config) -> UpkeepSettings {
-    let config::Upkeep { every, lease: _, prune_every, probe_every, stats_every } = config.upkeep;
-    UpkeepSettings {
-        lease_check: every,
-        retention: config.retention.for_ledger(),
-        prune_every,
-        probe_every,
-        stats_every,
-        starved_after: STARVED_AFTER,
-    }
-}
-
-/// Long enough for a restart, a backoff and a slow page; nobody needs to set it.
-const STARVED_AFTER: Duration = Duration::from_secs(10 * 60);
-
 fn scheduler_child(scheduler: Scheduler, runtime: &Runtime) -> Box<dyn Child> {
     let (scheduler, phases) = (Arc::new(scheduler), runtime.phases.clone());
     Box::new(ServiceChild::new("scheduler", RestartPolicy::default(), move |part| {
@@ -422,62 +319,6 @@ fn http_child(server: HttpServer, runtime: &Runtime) -> Box<dyn Child> {
         let (server, phases) = (server.clone(), phases.clone());
         Box::pin(async move { server.run(phases, part).await })
     }))
-}
-
-/// The tree as `admin` sees it. It is filled once the tree has started, since the tree's HTTP server needs `admin`.
-#[derive(Default)]
-struct TreeDoor {
-    tree: std::sync::OnceLock<Tree>,
-}
-
-impl TreeDoor {
-    fn set(&self, tree: Tree) {
-        // Set once, right after the start; a second time cannot happen and would change nothing.
-        let _ = self.tree.set(tree);
-    }
-
-    fn get(&self) -> Result<&Tree, AdminError> {
-        self.tree.get().ok_or_else(|| AdminError::Unavailable("the service is starting".to_owned()))
-    }
-}
-
-fn admin_error(error: TreeError) -> AdminError {
-    let text = error.to_string();
-    match error {
-        TreeError::Unknown { .. } => AdminError::Missing(text),
-        TreeError::Refused(_) => AdminError::Bad(text),
-        TreeError::Stopped => AdminError::Unavailable(text),
-    }
-}
-
-impl admin::Tree for TreeDoor {
-    fn restart(&self, domain: &str) -> BoxFuture<'_, Result<(), AdminError>> {
-        let domain = domain.to_owned();
-        Box::pin(async move { self.get()?.restart(&domain).await.map_err(admin_error) })
-    }
-
-    fn park(&self, domain: &str) -> BoxFuture<'_, Result<(), AdminError>> {
-        let domain = domain.to_owned();
-        Box::pin(async move { self.get()?.park(&domain).await.map_err(admin_error) })
-    }
-
-    fn unpark(&self, domain: &str) -> BoxFuture<'_, Result<(), AdminError>> {
-        let domain = domain.to_owned();
-        Box::pin(async move { self.get()?.unpark(&domain).await.map_err(admin_error) })
-    }
-
-    fn resize(
-        &self,
-        domain: &str,
-        stage: StageName,
-        actors: usize,
-        mailbox: usize,
-    ) -> BoxFuture<'_, Result<(), AdminError>> {
-        let resized = self
-            .get()
-            .and_then(|tree| tree.resize(domain, stage, PoolSettings { actors, mailbox }).map_err(admin_error));
-        Box::pin(std::future::ready(resized))
-    }
 }
 
 /// Asks an upstream whether it is well.

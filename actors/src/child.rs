@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::coordinator::{Coordinator, Seed, Stop};
 use crate::domain::Domain;
+use crate::ledger::Rescue;
 use crate::restart::RestartPolicy;
 use crate::runtime::Runtime;
 use crate::settings::DomainSettings;
@@ -28,6 +29,10 @@ pub trait Child: 'static {
     fn cool_down(&self) -> Duration;
     /// Starts it; `guard` lives in the actor and tells of its end.
     fn start(&mut self, runtime: &Runtime, guard: ExitGuard) -> Box<dyn RunningChild>;
+    /// Gives back what it had in hand when it ended and is not started again at once.
+    fn give_back(&self, _: &Runtime) -> LocalBoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// The settings that can be changed while it runs, if it is a domain.
     fn settings(&self) -> Option<watch::Sender<DomainSettings>> {
         None
@@ -52,6 +57,11 @@ pub struct DomainChild<D: Domain> {
 impl<D: Domain> DomainChild<D> {
     pub fn new(domain: D, settings: DomainSettings) -> Self {
         Self { domain: Arc::new(domain), settings: watch::Sender::new(settings), incarnation: 0 }
+    }
+
+    /// As the ledger knows an incarnation of its coordinator.
+    fn owner(&self, runtime: &Runtime, incarnation: u32) -> Arc<str> {
+        format!("{}/{incarnation}", runtime.process).into()
     }
 }
 
@@ -79,7 +89,7 @@ impl<D: Domain> Child for DomainChild<D> {
         let idle = in_flight.subscribe();
         let seed = Seed {
             domain: self.domain.clone(),
-            owner: format!("{}/{}", runtime.process, self.incarnation).into(),
+            owner: self.owner(runtime, self.incarnation),
             runtime: runtime.clone(),
             settings: self.settings.subscribe(),
             in_flight,
@@ -87,6 +97,22 @@ impl<D: Domain> Child for DomainChild<D> {
         };
         let address = Coordinator::start_in_arbiter(thread.handle(), move |_| Coordinator::new(seed));
         Box::new(RunningDomain { address, thread, idle })
+    }
+
+    /// A coordinator that panicked or gave up has left its jobs active, and nobody starts for as long as the domain
+    /// is parked. Should this come late, the next incarnation keeps what it has claimed.
+    fn give_back(&self, runtime: &Runtime) -> LocalBoxFuture<'static, ()> {
+        let ledger = runtime.ledger.clone();
+        let domain = self.domain.name();
+        let rescue = Rescue::Domain { domain: domain.into(), but: self.owner(runtime, self.incarnation + 1) };
+        Box::pin(async move {
+            match ledger.rescue(rescue).await {
+                Ok(0) => {}
+                Ok(jobs) => tracing::info!(domain, jobs, "gave back the jobs of a parked domain"),
+                // Their leases lapse, or the next incarnation rescues them.
+                Err(error) => tracing::warn!(domain, reason = %error, "give back the jobs of a parked domain"),
+            }
+        })
     }
 
     fn settings(&self) -> Option<watch::Sender<DomainSettings>> {

@@ -23,7 +23,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle,
+    WrapFuture,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -50,9 +51,6 @@ const LEDGER_WAIT: Duration = Duration::from_secs(1);
 /// How long an ending coordinator waits for jobs that are over and being recorded.
 const RECORD_END: Duration = Duration::from_secs(2);
 
-/// Leases are renewed at a third of their time, but no busier than this.
-const TICK_MIN: Duration = Duration::from_millis(10);
-
 pub(crate) struct Coordinator<D: Domain> {
     domain: Arc<D>,
     name: Name,
@@ -69,6 +67,8 @@ pub(crate) struct Coordinator<D: Domain> {
     /// Who waits for the claim that was under way when the end came.
     last_claim: Option<oneshot::Sender<Vec<Lease>>>,
     restarts: Restarts,
+    /// The next tick, and the lease it was reckoned by.
+    tick: Option<(Duration, SpawnHandle)>,
     /// `Some` from start to stop.
     parts: Option<Parts<D>>,
     guard: ExitGuard,
@@ -112,6 +112,7 @@ impl<D: Domain> Coordinator<D> {
             claiming: Claiming::NotYet,
             last_claim: None,
             restarts: Restarts::default(),
+            tick: None,
             parts: None,
             guard,
         }
@@ -167,6 +168,10 @@ impl<D: Domain> Coordinator<D> {
                 let pool = format!("{}/{stage}", self.name);
                 self.runtime.events.tell(|| Event::Resized { pool, actors: size.actors, mailbox: size.mailbox });
             }
+        }
+        if self.tick.is_some_and(|(lease, _)| lease != settings.lease) {
+            // By the old lease's pace the next renewal may come after a shorter one has lapsed.
+            self.tick_later(ctx);
         }
         self.claim(ctx);
     }
@@ -226,11 +231,14 @@ impl<D: Domain> Actor for Coordinator<D> {
     }
 }
 
-/// With its last incarnation's jobs nobody works on them: the board says so.
+/// Nobody works on its jobs any more, and that is told. Perhaps while unwinding: it only moves values and sends.
 impl<D: Domain> Drop for Coordinator<D> {
     fn drop(&mut self) {
-        for id in self.running.keys() {
-            self.runtime.board.job_ended(*id);
+        for (id, running) in &self.running {
+            self.runtime.board.job_ended(running.lease);
+            if !running.is_recording() {
+                self.tell_let_go(*id, running, jobs::REVOKED, Some("its coordinator is gone".to_owned()));
+            }
         }
     }
 }
@@ -245,14 +253,6 @@ enum Heard {
 }
 
 impl<D: Domain> Coordinator<D> {
-    fn tick_later(&self, ctx: &mut Context<Self>) {
-        let wait = (self.settings.borrow().lease / 3).max(TICK_MIN);
-        ctx.run_later(wait, |this, ctx| {
-            this.tick(ctx);
-            this.tick_later(ctx);
-        });
-    }
-
     fn listen(&self, ctx: &mut Context<Self>) {
         let (address, wake) = (ctx.address(), self.wake.clone());
         let work = async move {
@@ -373,7 +373,8 @@ impl<D: Domain> Handler<Stop> for Coordinator<D> {
                     tracing::info!(domain = &*name, jobs = leases.len(), "give interrupted jobs back");
                 }
                 let record = |lease| driver.record(lease, Outcome::Interrupted, None, Duration::ZERO);
-                futures::future::join_all(leases.into_iter().map(record)).await;
+                // What could not be written is logged, and rescued later.
+                let _ = futures::future::join_all(leases.into_iter().map(record)).await;
             };
             let give_back_last = async {
                 if let Some(last_claim) = last_claim {

@@ -12,10 +12,11 @@
 //! What it does not do: claim, count concurrency, or renew leases; that is [`crate::coordinator`].
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 
@@ -28,10 +29,12 @@ use crate::events::{Event, Events};
 use crate::job::{Fault, Job, Lease, NewJob, Outcome};
 use crate::ledger::{Entity, Ledger, LedgerError, Receipt, Record, Reject};
 use crate::mailbox::{Failure, Mailbox, Room};
+use crate::pages::Pages;
 use crate::settings::KindPolicy;
 use crate::shutdown::{Phase, Phases};
 use crate::stage::{Stage, StageName};
 use crate::status::{Board, Progress};
+use crate::watch;
 
 /// What all jobs of a coordinator share.
 pub(crate) struct Driver<D: Domain> {
@@ -94,22 +97,36 @@ impl<D: Domain> Driver<D> {
     }
 
     /// Writes the end of a try; while the ledger is out of reach, again and again, as long as the lease may hold.
-    pub(crate) async fn record(&self, lease: Lease, outcome: Outcome, entity: Option<Entity>, patience: Duration) {
+    /// An error is logged here: the try has no end in the ledger then, and the job is, or will be, somebody else's.
+    pub(crate) async fn record(
+        &self,
+        lease: Lease,
+        outcome: Outcome,
+        entity: Option<Entity>,
+        patience: Duration,
+    ) -> Result<(), LedgerError> {
         let give_up = tokio::time::Instant::now() + patience;
         let mut wait = Duration::from_millis(100);
         loop {
             let record = Record { lease, outcome: outcome.clone(), entity: entity.clone() };
-            match self.ledger.record(record, self.clock.now()).await {
-                Ok(()) => return,
+            // A ledger that panics is a broken one: the coordinator must hear of the end, or it would keep the job.
+            let written = AssertUnwindSafe(self.ledger.record(record, self.clock.now())).catch_unwind().await;
+            match written.unwrap_or_else(|_panic| Err(LedgerError::Broken(watch::last_panic()))) {
+                Ok(()) => return Ok(()),
                 Err(LedgerError::Unavailable(reason)) if tokio::time::Instant::now() + wait < give_up => {
                     tracing::warn!(job_id = %lease.job, reason, wait = ?wait, "record outcome");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(5));
                 }
+                // A try that found its lease gone just ends, and there is nothing left to give back.
+                Err(stale @ LedgerError::Stale(_)) if outcome == Outcome::Interrupted => {
+                    tracing::debug!(job_id = %lease.job, reason = %stale, "nothing to give back");
+                    return Err(stale);
+                }
                 // Stale: somebody else has the job, as is right. Anything else: the lease lapses and it is rescued.
                 Err(error) => {
                     tracing::warn!(job_id = %lease.job, outcome = outcome.as_str(), reason = %error, "record outcome");
-                    return;
+                    return Err(error);
                 }
             }
         }
@@ -154,10 +171,8 @@ impl<D: Domain> Try<'_, D> {
         let mut ended: Option<Ended> = None;
         loop {
             while ended.is_none() && running.len() < self.pages_max && !self.draining() {
-                let Some((index, request)) = self.pages.borrow_mut().next() else { break };
-                if !self.checkpoint.borrow().holds(Part::Page(index)) {
-                    running.push(self.page(index, request));
-                }
+                let Some((index, request)) = self.pages.borrow_mut().next()? else { break };
+                running.push(self.page(index, request));
             }
             self.progress("pages");
             tokio::select! {
@@ -255,7 +270,7 @@ impl<D: Domain> Try<'_, D> {
             && receipt.children.is_empty()
             && receipt.rejects.is_empty()
             && counts.is_zero()
-            && self.pages.borrow().requests.len() == 1
+            && self.pages.borrow().is_single()
     }
 
     async fn commit(&self, receipt: Receipt, counts: Counts) -> Result<(), Ended> {
@@ -386,77 +401,6 @@ impl<D: Domain> Try<'_, D> {
             kind: kind.clone(),
             progress: Progress { step: step.into(), completed, total, message: message() },
         });
-    }
-}
-
-/// The pages of one try, as far as they are known.
-struct Pages<R> {
-    /// The number of `requests[0]`; what is before it was committed by an earlier try.
-    first: u32,
-    requests: VecDeque<Arc<R>>,
-    started: usize,
-}
-
-impl<R> Default for Pages<R> {
-    fn default() -> Self {
-        Self { first: 0, requests: VecDeque::new(), started: 0 }
-    }
-}
-
-impl<R: serde::Serialize + serde::de::DeserializeOwned> Pages<R> {
-    /// From the plan, or, if earlier tries came further than the plan's own requests, from where the checkpoint says.
-    fn plan(planned: Vec<R>, checkpoint: &Checkpoint) -> Result<Self, Ended> {
-        let first = checkpoint.prefix;
-        let mut requests: VecDeque<Arc<R>> = planned.into_iter().skip(first as usize).map(Arc::new).collect();
-        if let (true, Some(resume)) = (first > 0 && requests.is_empty(), &checkpoint.resume) {
-            let request = serde_json::from_value(resume.clone())
-                .map_err(|error| Ended::Fault(Fault::fail(format!("read the checkpoint's request: {error}"))))?;
-            requests.push_back(Arc::new(request));
-        }
-        Ok(Self { first, requests, started: 0 })
-    }
-
-    fn next(&mut self) -> Option<(u32, Arc<R>)> {
-        let request = self.requests.get(self.started)?.clone();
-        let index = self.number(self.started);
-        self.started += 1;
-        Some((index, request))
-    }
-
-    /// Takes in what page `index` found, if it is the last one known: only then is it new.
-    fn found(&mut self, index: u32, more: Vec<R>) -> bool {
-        let is_last = self.number(self.requests.len()) == index + 1;
-        if is_last && !more.is_empty() {
-            self.requests.extend(more.into_iter().map(Arc::new));
-            return true;
-        }
-        false
-    }
-
-    fn following(&self, index: u32) -> Result<Option<serde_json::Value>, Ended> {
-        let next = self.requests.get((index + 1 - self.first) as usize);
-        next.map(|request| serde_json::to_value(&**request))
-            .transpose()
-            .map_err(|error| Ended::Fault(Fault::fail(format!("write the next page's request: {error}"))))
-    }
-
-    fn request_text(&self, index: u32) -> String {
-        let request = self.requests.get((index - self.first) as usize);
-        request.and_then(|request| serde_json::to_string(&**request).ok()).unwrap_or_default()
-    }
-}
-
-impl<R> Pages<R> {
-    fn number(&self, position: usize) -> u32 {
-        self.first + u32::try_from(position).unwrap_or(u32::MAX)
-    }
-
-    fn known(&self) -> u64 {
-        u64::from(self.first) + self.requests.len() as u64
-    }
-
-    fn is_done(&self) -> bool {
-        self.started == self.requests.len()
     }
 }
 

@@ -36,7 +36,8 @@ pub enum Event {
         stage: StageName,
         page: u32,
     },
-    /// One try ended; `outcome` is the word of `Outcome::as_str`, or `revoked` when its lease was taken away.
+    /// One try ended; `outcome` is the word of `Outcome::as_str` as the ledger has it, or `revoked` when its lease was
+    /// taken away, its end could not be written, or its coordinator is gone: the job is rescued then.
     JobEnded {
         job: JobId,
         domain: Name,

@@ -30,6 +30,7 @@ pub mod job;
 pub mod ledger;
 pub mod limits;
 mod mailbox;
+mod pages;
 mod pool;
 pub mod restart;
 pub mod runtime;

@@ -116,6 +116,11 @@ impl<S: Stage> Pool<S> {
             leaving: Vec::new(),
         };
         pool.resize(size);
+        // The last incarnation may have had more workers.
+        let mut gone = pool.slots.len();
+        while pool.board.remove(&format!("{}/{gone}", pool.name)) {
+            gone += 1;
+        }
         pool
     }
 
@@ -182,10 +187,11 @@ impl<S: Stage> Pool<S> {
         }
     }
 
-    /// Whether this was the slot's present worker, and if so what is to be done.
+    /// Whether this was the slot's present worker, and if so what is to be done. One that was left behind as hung has
+    /// died already should it end after all.
     pub(crate) fn died(&mut self, exit: &WorkerExit, policy: &RestartPolicy) -> Option<Decision> {
         self.leaving.retain(|(generation, _thread)| *generation != exit.generation);
-        let slot = self.slots.get_mut(exit.slot).filter(|slot| slot.generation == exit.generation)?;
+        let slot = self.slots.get_mut(exit.slot).filter(|slot| slot.generation == exit.generation && slot.alive)?;
         slot.alive = false;
         slot.part.set(PartState::Restarting);
         slot.part.set_job(None);
@@ -245,5 +251,52 @@ impl<S: Stage> Drop for Pool<S> {
     fn drop(&mut self) {
         self.mailbox.close();
         self.part.set(PartState::Stopped);
+        // A worker whose thread ends under it says nothing more.
+        for slot in &self.slots {
+            slot.part.set_job(None);
+            slot.part.set(PartState::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::Domain;
+    use crate::testing::scripted::{Scripted, ScriptedFetch};
+
+    fn pool(board: &Board, actors: usize) -> Pool<ScriptedFetch> {
+        let settings = Scripted::new("alpha", &["alpha.job"]).fetch();
+        let size = PoolSettings { actors, mailbox: 1 };
+        Pool::start("alpha", StageName::Fetch, settings, size, PoolThreads::Shared, board, Arc::new(|_| ()))
+    }
+
+    #[test]
+    fn a_worker_that_was_left_behind_and_ends_after_all_has_died_once() {
+        actix::System::new().block_on(async {
+            let mut pool = pool(&Board::new(Clock::system()), 1);
+            let exit = Exit { panicked: false, reason: "hung".to_owned() };
+            let exit = WorkerExit { stage: StageName::Fetch, slot: 0, generation: 1, exit };
+            let policy = RestartPolicy::default();
+            assert!(matches!(pool.died(&exit, &policy), Some(Decision::Restart { count: 1, .. })));
+            assert_eq!(pool.died(&exit, &policy), None);
+            assert_eq!(pool.part.status().restarts, 1);
+        });
+    }
+
+    #[test]
+    fn the_board_shows_the_workers_there_are() {
+        actix::System::new().block_on(async {
+            let board = Board::new(Clock::system());
+            let states = || board.statuses().into_iter().map(|status| (status.name, status.state)).collect::<Vec<_>>();
+            let named = |state| move |name: &str| (name.to_owned(), state);
+            drop(pool(&board, 3));
+            let stopped = ["alpha/fetch", "alpha/fetch/0", "alpha/fetch/1", "alpha/fetch/2"];
+            assert_eq!(states(), stopped.map(named(PartState::Stopped)));
+            let _pool = pool(&board, 1);
+            let names: Vec<String> = states().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["alpha/fetch", "alpha/fetch/0"]);
+        });
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Timestamp};
-use crate::job::{Job, JobId, Name};
+use crate::job::{Job, JobId, Lease, Name};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,7 +162,8 @@ pub struct Running {
 pub struct Board {
     clock: Clock,
     parts: Arc<Mutex<BTreeMap<String, Arc<Part>>>>,
-    jobs: Arc<Mutex<BTreeMap<JobId, Running>>>,
+    /// Each with the lease of its try: the next one may begin before the last one's end is told.
+    jobs: Arc<Mutex<BTreeMap<JobId, (Lease, Running)>>>,
 }
 
 impl Board {
@@ -201,9 +202,9 @@ impl Board {
         part
     }
 
-    /// Forgets a part that is gone for good, such as the last worker of a pool that shrank.
-    pub fn remove(&self, name: &str) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Forgets a part that is gone for good, such as the last worker of a pool that shrank; whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
     }
 
     /// Every part, in the order of the tree.
@@ -214,31 +215,34 @@ impl Board {
 
     /// The jobs that run now, oldest first.
     pub fn running(&self) -> Vec<Running> {
-        self.jobs().values().cloned().collect()
+        self.jobs().values().map(|(_, running)| running.clone()).collect()
     }
 
     pub fn running_job(&self, job: JobId) -> Option<Running> {
-        self.jobs().get(&job).cloned()
+        self.jobs().get(&job).map(|(_, running)| running.clone())
     }
 
     pub(crate) fn job_started(&self, job: &Job, since: Timestamp) {
         let Job { id, domain, kind, attempt, .. } = job;
         let (domain, kind) = (domain.clone(), kind.clone());
         let running = Running { job: *id, domain, kind, attempt: *attempt, since, progress: Progress::default() };
-        self.jobs().insert(*id, running);
+        self.jobs().insert(*id, (job.lease, running));
     }
 
-    pub(crate) fn job_ended(&self, job: JobId) {
-        self.jobs().remove(&job);
+    pub(crate) fn job_ended(&self, lease: Lease) {
+        let mut jobs = self.jobs();
+        if jobs.get(&lease.job).is_some_and(|(of, _)| *of == lease) {
+            jobs.remove(&lease.job);
+        }
     }
 
     pub(crate) fn progress(&self, job: JobId, progress: impl FnOnce(&mut Progress)) {
-        if let Some(running) = self.jobs().get_mut(&job) {
+        if let Some((_, running)) = self.jobs().get_mut(&job) {
             progress(&mut running.progress);
         }
     }
 
-    fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, Running>> {
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, (Lease, Running)>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A child that dies is started again after a growing backoff. One that dies too often is *parked*: left alone for
-//! its cool-down, loudly, while the others run on; an operator may un-park it before.
+//! its cool-down, loudly, while the others run on; an operator may un-park it before. What it had in hand is given back
+//! at once.
 //!
 //! It does no work itself and holds no job: it decides ([`crate::restart`]), starts, stops, and says so.
 
@@ -50,7 +51,7 @@ pub(crate) struct Supervisor {
 struct Slot {
     child: Box<dyn Child>,
     running: Option<Box<dyn RunningChild>>,
-    /// Grows with every start and every wanted stop, so that a late word of an earlier one is told apart.
+    /// Grows with every start and every word to stop, so that what an earlier one says late is told apart.
     generation: u64,
     restarts: Restarts,
     part: Arc<Part>,
@@ -94,6 +95,7 @@ impl Supervisor {
         slot.part.set(PartState::Parked);
         slot.part.say(&reason);
         slot.part.set_next_wake(None);
+        let given_back = slot.child.give_back(&self.runtime);
         match cool_down {
             Some(wait) => {
                 tracing::error!(child, reason, cool_down = ?wait, "parked: its restarts are used up");
@@ -105,6 +107,7 @@ impl Supervisor {
         }
         let cool_down = cool_down.unwrap_or_default();
         self.runtime.events.tell(|| Event::Parked { child, reason, cool_down });
+        ctx.spawn(given_back.into_actor(self));
     }
 
     fn unpark(&mut self, index: usize, ctx: &mut Context<Self>) {
@@ -148,8 +151,8 @@ impl Supervisor {
         slot.stopped.clone().unwrap_or_else(|| std::future::ready(()).boxed_local().shared())
     }
 
-    fn is_running(&self, index: usize) -> bool {
-        self.children.get(index).is_some_and(|slot| slot.running.is_some())
+    fn generation(&self, index: usize) -> Option<u64> {
+        self.children.get(index).map(|slot| slot.generation)
     }
 
     fn find(&self, name: &str) -> Result<usize, TreeError> {
@@ -263,14 +266,17 @@ impl Handler<Command> for Supervisor {
                 stopped.unwrap_or_else(|| std::future::ready(()).boxed_local().shared())
             }
         };
+        let word = self.generation(index);
         Box::pin(stopped.into_actor(self).map(move |(), this, ctx| {
             if this.ending.is_some() {
                 return Err(TreeError::Stopped);
             }
+            if this.generation(index) != word {
+                // A later word has been given meanwhile, and that is the one that counts.
+                return Ok(());
+            }
             match command {
                 Command::Restart(_) | Command::Unpark(_) => this.unpark(index, ctx),
-                // Another word may have started it again meanwhile.
-                Command::Park(_) if this.is_running(index) => {}
                 Command::Park(_) => this.park(index, "by an operator".to_owned(), None, ctx),
             }
             Ok(())

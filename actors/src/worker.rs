@@ -160,6 +160,10 @@ impl<S: Stage> Life<S> {
                 work = mailbox.pull() => work,
             };
             let Some(mut work) = work else { return Next::End };
+            // Its caller gave up while it queued: beginning it would be for nobody, and cost the stage its connection.
+            if work.asked.given_up_at().is_some() {
+                continue;
+            }
             part.set_job(Some(work.job));
             part.set(PartState::Busy);
             hand.take(work.asked);

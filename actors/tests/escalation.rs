@@ -18,7 +18,7 @@ use longshore_actors::supervisor::TreeError;
 use longshore_actors::testing::memory::MemoryLedger;
 use longshore_actors::testing::scripted::{At, Do, PageRequest, Rows, Script, Scripted};
 
-use crate::support::{KIND, SECOND, Service, With, alpha, beta, heard, paused, policy, settings, told, tries};
+use crate::support::{KIND, SECOND, Service, With, alpha, beta, heard, paused, policy, settings, settle, told, tries};
 
 /// Two restarts of a worker, then the coordinator; two of those, then parked for ten minutes. No job is poison.
 fn brittle() -> DomainSettings {
@@ -57,6 +57,8 @@ fn a_used_up_budget_rises_to_coordinator_and_park_while_the_other_domain_runs_on
         assert_eq!((status.state, status.restarts), (PartState::Parked, 2));
         assert_eq!(status.next_wake, Some(parked_at.plus(600 * SECOND)));
         assert!(service.tree.runtime().board.running().is_empty(), "nobody works on its job");
+        settle().await;
+        assert_eq!(service.state(id).await, State::Waiting, "and it says so, long before its lease lapses");
 
         // Nothing of it reached the other one.
         let others = service.enqueue_many(&beta, &Script::pages(2), 10).await;
@@ -161,6 +163,27 @@ fn operators_words_at_the_same_time_end_in_one_running_domain() {
     });
 }
 
+/// Of two words that wait for the same end the later one counts.
+#[test]
+fn a_park_that_comes_while_a_restart_is_carried_out_parks() {
+    paused(async {
+        let alpha = alpha();
+        let service = Service::start(&alpha, settings());
+        let id = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Hang)).await;
+        alpha.until(|alpha| alpha.begun(id, At::Fetch, 0) == 1).await;
+        let tree = &service.tree;
+        let (a, b) = tokio::join!(tree.restart("alpha"), tree.park("alpha"));
+        assert_eq!((a, b), (Ok(()), Ok(())));
+        settle().await;
+        assert_eq!((service.status("alpha").state, alpha.begun(id, At::Fetch, 0)), (PartState::Parked, 1));
+        let (a, b) = tokio::join!(tree.unpark("alpha"), tree.park("alpha"));
+        assert_eq!((a, b), (Ok(()), Ok(())));
+        settle().await;
+        assert_eq!((service.status("alpha").state, service.state(id).await), (PartState::Parked, State::Waiting));
+        service.stop().await;
+    });
+}
+
 /// Scripted, but its coordinator panics the so-manieth time it looks at the breakers.
 struct Fragile {
     scripted: Scripted,
@@ -222,6 +245,7 @@ fn a_coordinator_that_panics_is_restarted_its_jobs_rescued_and_nothing_is_done_t
             let child = Box::new(DomainChild::new(fragile, settings));
             let service = Service::start_children(memory.clone(), memory, vec![child]);
             let mut events = service.listen();
+            let mut all = service.listen();
             let ids = service.enqueue_many(&alpha, &Script::pages(3), 8).await;
             let (child, count, reason) = heard(&mut events, restarted).await;
             assert_eq!((&*child, count), ("alpha", 1), "panic at look {panics_at}");
@@ -234,6 +258,14 @@ fn a_coordinator_that_panics_is_restarted_its_jobs_rescued_and_nothing_is_done_t
             }
             assert!(alpha.running_max(StageName::Fetch) <= 2 && alpha.running_max(StageName::Upload) <= 2);
             assert_eq!(StageName::ALL.map(|stage| alpha.running(stage)), [0, 0, 0]);
+            settle().await;
+            let told = told(&mut all).await;
+            let tries = told.iter().fold((0, 0), |(begun, ended), event| match &**event {
+                Event::JobStarted { .. } => (begun + 1, ended),
+                Event::JobEnded { .. } => (begun, ended + 1),
+                _ => (begun, ended),
+            });
+            assert!(tries.0 >= 8 && tries.0 == tries.1, "each try that began is told to have ended: {tries:?}");
             service.stop().await;
         }
     });

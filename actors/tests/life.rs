@@ -174,3 +174,30 @@ fn a_page_committed_out_of_order_is_not_done_again() {
         service.stop().await;
     });
 }
+
+/// A chain of pages in which a later one was committed first: what follows it is known from the checkpoint alone, since
+/// that page is not fetched again. Otherwise the job would end there and pass for complete.
+#[test]
+fn invariant_8_a_chain_resumes_past_pages_that_were_committed_out_of_order() {
+    paused(async {
+        for pages_max in [4, 1] {
+            let alpha = alpha();
+            let service = Service::start(&alpha, settings().with_pool(StageName::Upload, 4, 1).with_jobs(4, 4));
+            let script = Script { close: true, ..Script::cursor(6) }.on(At::Upload, 0, Some(1), Do::Hang).on(
+                At::Upload,
+                3,
+                Some(1),
+                Do::Hang,
+            );
+            let id = service.enqueue(&alpha, &script).await;
+            service.until(async || service.job(id).await.checkpoint.beyond.len() >= 2).await;
+            service.tree.change("alpha", |settings| settings.pages_max = pages_max).unwrap();
+            service.tree.restart("alpha").await.unwrap();
+            let job = service.ended(id).await;
+            assert_eq!((job.state, job.checkpoint.prefix, job.counts.inserted), (State::Completed, 6, 6));
+            assert_eq!(alpha.target().rows(id), rows(6, 1));
+            assert!([1, 2].iter().all(|page| alpha.begun(id, At::Fetch, *page) == 1), "not done again");
+            service.stop().await;
+        }
+    });
+}

@@ -1,13 +1,15 @@
 //! What the service needs is down for a while (invariant 5): nothing is lost, nothing is restarted, it goes on by itself.
 
+use std::sync::Arc;
+
 use longshore_actors::job::State;
-use longshore_actors::ledger::LedgerError;
+use longshore_actors::ledger::{LedgerError, Rescue};
 use longshore_actors::stage::StageName;
 use longshore_actors::status::PartState;
-use longshore_actors::testing::memory::Op;
+use longshore_actors::testing::memory::{MemoryLedger, Op};
 use longshore_actors::testing::scripted::{At, Do, Script};
 
-use crate::support::{SECOND, Service, alpha, paused, settings, settle, tries};
+use crate::support::{HeldLedger, SECOND, Service, alpha, paused, settings, settle, tries};
 
 fn restarts(service: &Service) -> u64 {
     service.tree.runtime().board.statuses().iter().map(|status| status.restarts).sum()
@@ -34,7 +36,7 @@ fn invariant_5_a_ledger_that_is_away_loses_nothing_and_restarts_nothing() {
             service.memory.mend();
             // Upkeep of the real service also rescues what lapsed.
             tokio::time::sleep(40 * SECOND).await;
-            let lapsed = longshore_actors::ledger::Rescue::Lapsed { now: service.now() };
+            let lapsed = Rescue::Lapsed { now: service.now() };
             service.ledger().rescue(lapsed).await.unwrap();
             service.all_ended().await;
             for id in ids {
@@ -153,5 +155,30 @@ fn a_worker_that_cannot_open_leaves_the_work_to_the_others() {
         }
         service.all_ended().await;
         service.stop().await;
+    });
+}
+
+/// A bug in the ledger, wherever it shows: nobody is stranded, the room is free again, and the service goes on.
+#[test]
+fn a_ledger_that_panics_strands_no_job() {
+    paused(async {
+        for op in [Op::Claim, Op::Commit, Op::Record, Op::Renew, Op::Rescue] {
+            let alpha = alpha();
+            let memory = Arc::new(MemoryLedger::new());
+            let held = HeldLedger::new(memory.clone());
+            held.panic_next(op);
+            let service = Service::start_on(memory, held, vec![(alpha.clone(), settings())]);
+            let id = service.enqueue(&alpha, &Script::pages(1).on(At::Fetch, 0, Some(1), Do::Wait)).await;
+            alpha.until(|alpha| alpha.begun(id, At::Fetch, 0) == 1).await;
+            tokio::time::sleep(11 * SECOND).await;
+            alpha.open_gate(StageName::Fetch);
+            tokio::time::sleep(60 * SECOND).await;
+            let lapsed = Rescue::Lapsed { now: service.now() };
+            service.ledger().rescue(lapsed).await.unwrap();
+            assert_eq!(service.ended(id).await.state, State::Completed, "{op:?}");
+            settle().await;
+            assert_eq!(service.status("alpha").depth, 0, "{op:?}");
+            service.stop().await;
+        }
     });
 }

@@ -308,7 +308,7 @@ impl Admin {
             return Some("no handler: no domain of this name runs here".to_owned());
         };
         if !domain.kinds.contains(&record.kind) {
-            return Some("no handler".to_owned());
+            return Some(format!("no handler: unknown kind {:?}; it waits for a program that knows it", record.kind));
         }
         if self.phases.now() >= Phase::Quiet {
             return Some("the service is shutting down".to_owned());
@@ -471,7 +471,7 @@ pub(crate) mod tests {
         let part = admin.board.part("catalog", PartKind::Coordinator);
         part.set(PartState::Busy);
         let seen = whys().await;
-        assert_eq!(seen[0].as_deref(), Some("no handler"));
+        assert!(seen[0].as_deref().unwrap().starts_with("no handler: unknown kind"));
         assert!(seen[1].as_deref().unwrap().starts_with("no handler"));
         assert_eq!(seen[2], None);
         part.set(PartState::Parked);

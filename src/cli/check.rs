@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Table;
 use crate::cli::{Context, block_on, wiring};
-use crate::config::Config;
+use crate::config::{Config, mask_password};
 use crate::service::try_settings;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         let text = if domain.enabled {
             format!(
                 "{}, {} requests/s, fetch {}×{} transform {}×{} upload {}×{}",
-                domain.base_url,
+                mask_password(&domain.base_url),
                 domain.rate_per_second,
                 pools.fetch.actors,
                 pools.fetch.mailbox,

@@ -158,7 +158,8 @@ fn farewell(output: Output, config: &Config, service: &Service) {
     output.remark(&format!(
         "\nThe service stays up; look at it from another terminal:\n  \
          longshore jobs list{at}\n  longshore domains{at}\n  \
-         sqlite3 {store} \"select name, price, duration from catalog_bundles order by cast(price as real) desc limit 10\"\n\
+         sqlite3 {store} \"select name, price, duration from catalog_bundles \
+         order by cast(price as real) desc limit 10\"\n\
          Stop it with Ctrl-C."
     ));
 }

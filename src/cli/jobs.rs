@@ -190,14 +190,15 @@ fn counts(counts: &Counts) -> String {
 }
 
 fn show(view: &JobView, output: Output) -> Result<(), Failure> {
-    let JobView { job, progress } = view;
+    let JobView { job, progress, why } = view;
     let mut json = serde_json::to_value(job).map_err(|error| Failure::internal(error.to_string()))?;
     json["progress"] = json!(progress);
+    json["why"] = json!(why);
     output.show(&json, || details(view, Clock::system().now()))
 }
 
 fn details(view: &JobView, now: Timestamp) -> String {
-    let JobView { job, progress } = view;
+    let JobView { job, progress, why } = view;
     let at = |at: Timestamp| format!("{} ({})", instant(at), distance(at, now));
     let mut lines: Vec<(&str, String)> = vec![
         ("job", format!("{} {}", job.id, job.kind)),
@@ -208,6 +209,7 @@ fn details(view: &JobView, now: Timestamp) -> String {
     ];
     let mut say =
         |name, text: Option<String>| lines.extend(text.filter(|text| !text.is_empty()).map(|text| (name, text)));
+    say("because", why.clone());
     say("due", Some(at(job.run_at)).filter(|_| job.state == State::Delayed));
     say("started", job.started_at.map(at));
     say("finished", job.finished_at.map(at));
@@ -297,9 +299,17 @@ mod tests {
     #[test]
     fn a_job_shows_its_history_and_progress() {
         let progress = Progress { step: "pages".into(), completed: 3, total: 9, message: String::new() };
-        let text = details(&JobView { job: job(), progress: Some(progress) }, Timestamp(60_000));
+        let why = Some("waits for 4 of its children".to_owned());
+        let text = details(&JobView { job: job(), progress: Some(progress), why }, Timestamp(60_000));
         assert!(text.starts_with("job         42 catalog.group\n") || text.starts_with("job "), "{text}");
-        for wanted in ["pages 3/9", "parent", "1970-01-01T00:01:00Z (0s ago)", "history", "retry    timeout"] {
+        for wanted in [
+            "pages 3/9",
+            "because   waits for 4",
+            "parent",
+            "1970-01-01T00:01:00Z (0s ago)",
+            "history",
+            "retry    timeout",
+        ] {
             assert!(text.contains(wanted), "no `{wanted}` in:\n{text}");
         }
     }

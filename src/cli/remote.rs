@@ -32,11 +32,12 @@ pub enum Door {
     Direct(Arc<dyn Ledger>),
 }
 
-/// A job, and how far it is if it runs.
+/// A job, how far it is if it runs, and why it does not if it waits: only a running service knows either.
 #[derive(Clone, Debug)]
 pub struct JobView {
     pub job: JobRecord,
     pub progress: Option<Progress>,
+    pub why: Option<String>,
 }
 
 /// What runs, and how many jobs there are.
@@ -82,7 +83,7 @@ impl Door {
             Door::Direct(ledger) => {
                 let found = ledger.jobs(Filter { ids: vec![id], ..Filter::default() }).await?.pop();
                 let job = found.ok_or_else(|| Failure::failed(format!("there is no job {id}")))?;
-                Ok(JobView { job, progress: None })
+                Ok(JobView { job, progress: None, why: None })
             }
             Door::Http(client) => view(client.get(&format!("/api/v1/jobs/{id}"), &[]).await?),
         }
@@ -232,8 +233,9 @@ fn read<T: DeserializeOwned>(json: Value) -> Result<T, Failure> {
 
 /// Taken apart by hand: a flattened record would lose the numeric keys of its checkpoint.
 fn view(mut json: Value) -> Result<JobView, Failure> {
-    let progress = json.as_object_mut().and_then(|object| object.remove("progress")).unwrap_or(Value::Null);
-    Ok(JobView { job: read(json)?, progress: read(progress)? })
+    let mut take = |key: &str| json.as_object_mut().and_then(|object| object.remove(key)).unwrap_or(Value::Null);
+    let (progress, why) = (take("progress"), take("why"));
+    Ok(JobView { job: read(json)?, progress: read(progress)?, why: read(why)? })
 }
 
 fn query(filter: &Filter) -> Vec<(&'static str, String)> {
@@ -315,9 +317,11 @@ mod tests {
     async fn a_job_is_read_with_its_progress_and_its_checkpoint() {
         let mut body = record(7);
         body["progress"] = json!({"step": "pages", "completed": 2, "total": 9, "message": ""});
+        body["why"] = json!("the domain is parked");
         let (address, asked) = answering("200 OK", body.to_string()).await;
         let door = Door::Http(Client::new(address, Some(Secret::new("t0ken"))).unwrap());
-        let JobView { job, progress } = door.job(JobId(7)).await.unwrap();
+        let JobView { job, progress, why } = door.job(JobId(7)).await.unwrap();
+        assert_eq!(why.as_deref(), Some("the domain is parked"));
         assert_eq!((job.id, job.checkpoint.beyond.contains_key(&3)), (JobId(7), true));
         assert_eq!(progress.unwrap().total, 9);
         let asked = asked.await.unwrap();

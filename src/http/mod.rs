@@ -324,7 +324,8 @@ mod tests {
         };
         let (_, all) = server.get("/api/v1/jobs").await;
         assert_eq!(ids(&all), [3, 2, 1]);
-        assert_eq!((&all["jobs"][0]["why"], &all["jobs"][1]["why"]), (&json!("no handler"), &Value::Null));
+        assert!(all["jobs"][0]["why"].as_str().unwrap().starts_with("no handler"), "{all}");
+        assert_eq!(all["jobs"][1]["why"], Value::Null);
         assert_eq!(
             ids(&server.get("/api/v1/jobs?kind=catalog.group&domain=catalog&state=waiting,active").await.1),
             [1]

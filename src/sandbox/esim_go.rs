@@ -218,7 +218,7 @@ fn cut(state: &State, answer: Answer, in_flight: InFlight) -> HttpResponse {
             match step {
                 Step::Half => Some((Ok(half), (Step::Flush, in_flight))),
                 Step::Flush => {
-                    // The server writes what it has only when the body makes it wait, and an error throws away the rest.
+                    // The server writes what it has only when the body makes it wait; an error throws away the rest.
                     tokio::task::yield_now().await;
                     Some((Ok(Bytes::new()), (Step::Break, in_flight)))
                 }

@@ -51,8 +51,8 @@ impl Telemetry {
     }
 }
 
-/// Libraries whose INFO is about themselves; a level that names one of them wins.
-const QUIET: &str = "actix_server=warn,hyper_util=warn";
+/// Libraries that speak of themselves, and of clients that leave early; a level that names one of them wins.
+const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off,hyper_util=warn";
 
 /// Starts the log of this process, to stderr. A second call is an error.
 pub fn init(log: &Log) -> Result<Telemetry, String> {

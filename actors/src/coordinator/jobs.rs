@@ -27,6 +27,12 @@ use crate::job::{Job, JobId, Lease, Name, Outcome};
 use crate::status::{Part, PartState};
 use crate::watch as death;
 
+/// Leases are renewed at a third of their time, but no busier than this.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
+/// The word for a try whose end is not its own: its lease was taken away, or its end could not be written.
+pub(super) const REVOKED: &str = "revoked";
+
 pub(super) struct RunningJob {
     pub(super) lease: Lease,
     pub(super) kind: Name,
@@ -57,6 +63,10 @@ impl RunningJob {
 
 impl<D: Domain> Coordinator<D> {
     pub(super) fn start_job(&mut self, job: Job, ctx: &mut Context<Self>) {
+        // Given back and claimed again before a renewal could say so.
+        if self.running.get(&job.id).is_some_and(|running| !running.is_recording()) {
+            self.let_go(job.id, REVOKED, Some("its lease was taken away".to_owned()));
+        }
         let Some(parts) = &self.parts else { return };
         let settings = self.settings.borrow();
         let policy = settings.kind(&job.kind);
@@ -101,8 +111,21 @@ impl<D: Domain> Coordinator<D> {
                 counts: Default::default(),
             });
             ended.set(true);
-            driver.record(lease, outcome.clone(), entity, patience).await;
-            report(&driver, &part, &job, &outcome, &counts, since.elapsed());
+            let recorded = driver.record(lease, outcome.clone(), entity, patience).await;
+            driver.board.job_ended(lease);
+            match recorded {
+                Ok(()) => report(&driver, &part, &job, &outcome, &counts, since.elapsed()),
+                Err(error) => driver.events.tell(|| Event::JobEnded {
+                    job: id,
+                    domain: job.domain.clone(),
+                    kind: job.kind.clone(),
+                    attempt: job.attempt,
+                    outcome: REVOKED,
+                    reason: Some(error.to_string()),
+                    counts: Counts::default(),
+                    took: since.elapsed(),
+                }),
+            }
             address.do_send(JobEnded { job: id, lease });
         };
         let handle = actix::spawn(task.instrument(span)).abort_handle();
@@ -111,8 +134,20 @@ impl<D: Domain> Coordinator<D> {
         self.count_in_flight();
     }
 
+    pub(super) fn tick_later(&mut self, ctx: &mut Context<Self>) {
+        let lease = self.settings.borrow().lease;
+        let next = ctx.run_later((lease / 3).max(TICK_MIN), |this, ctx| {
+            this.tick = None;
+            this.tick(ctx);
+            this.tick_later(ctx);
+        });
+        if let Some((_, last)) = self.tick.replace((lease, next)) {
+            ctx.cancel_future(last);
+        }
+    }
+
     /// Renews the leases in hand and lets go of those that are lost; cancels what is stuck.
-    pub(super) fn tick(&mut self, ctx: &mut Context<Self>) {
+    fn tick(&mut self, ctx: &mut Context<Self>) {
         self.renew(ctx);
         self.cancel_stuck(ctx);
         let now = Instant::now();
@@ -160,7 +195,7 @@ impl<D: Domain> Coordinator<D> {
                     let lost = |running: &RunningJob| running.lease == lease && !running.is_recording();
                     if this.running.get(&lease.job).is_some_and(lost) {
                         tracing::info!(job_id = %lease.job, domain = &*this.name, "lost its lease: let go");
-                        this.let_go(lease.job, "revoked", Some("its lease was taken away".to_owned()));
+                        this.let_go(lease.job, REVOKED, Some("its lease was taken away".to_owned()));
                     }
                 }
                 this.claim(ctx);
@@ -173,7 +208,13 @@ impl<D: Domain> Coordinator<D> {
     pub(super) fn let_go(&mut self, id: JobId, outcome: &'static str, reason: Option<String>) -> Option<RunningJob> {
         let running = self.running.remove(&id)?;
         running.task.handle.abort();
-        self.runtime.board.job_ended(id);
+        self.runtime.board.job_ended(running.lease);
+        self.tell_let_go(id, &running, outcome, reason);
+        self.count_in_flight();
+        Some(running)
+    }
+
+    pub(super) fn tell_let_go(&self, id: JobId, running: &RunningJob, outcome: &'static str, reason: Option<String>) {
         self.runtime.events.tell(|| Event::JobEnded {
             job: id,
             domain: self.name.clone(),
@@ -184,15 +225,13 @@ impl<D: Domain> Coordinator<D> {
             counts: Counts::default(),
             took: running.since.elapsed(),
         });
-        self.count_in_flight();
-        Some(running)
     }
 
     fn record_for(&self, lease: Lease, outcome: Outcome, patience: Duration, ctx: &mut Context<Self>) {
         let Some(parts) = &self.parts else { return };
         let driver = parts.driver.clone();
         let record = async move { driver.record(lease, outcome, None, patience).await };
-        ctx.spawn(record.into_actor(self).map(|(), this, ctx| this.claim(ctx)));
+        ctx.spawn(record.into_actor(self).map(|_recorded, this, ctx| this.claim(ctx)));
     }
 
     pub(super) fn count_in_flight(&self) {
@@ -209,9 +248,8 @@ impl<D: Domain> Coordinator<D> {
     }
 }
 
-/// What is said of a try that ended: log, counters, event, board.
+/// What is said of a try whose end stands in the ledger: log, counters, event.
 fn report<D: Domain>(driver: &Driver<D>, part: &Part, job: &Job, outcome: &Outcome, counts: &Counts, took: Duration) {
-    driver.board.job_ended(job.id);
     let duration_ms = took.as_millis() as u64;
     let reason = match outcome {
         Outcome::Completed { note } => note.clone(),

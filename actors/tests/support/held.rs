@@ -1,4 +1,4 @@
-//! A ledger whose answers can be held back: the call is carried out, and its caller waits.
+//! A ledger whose answers can be held back, or be a panic: the call is carried out, and its caller waits or unwinds.
 
 use std::sync::Arc;
 
@@ -18,11 +18,18 @@ pub struct HeldLedger {
     held: watch::Sender<Vec<Op>>,
     /// Answers that are held back now.
     waiting: watch::Sender<Vec<Op>>,
+    /// What the next answer of this call is instead.
+    panics: watch::Sender<Option<Op>>,
 }
 
 impl HeldLedger {
     pub fn new(memory: Arc<MemoryLedger>) -> Arc<Self> {
-        Arc::new(Self { memory, held: watch::Sender::default(), waiting: watch::Sender::default() })
+        Arc::new(Self {
+            memory,
+            held: watch::Sender::default(),
+            waiting: watch::Sender::default(),
+            panics: watch::Sender::default(),
+        })
     }
 
     pub fn hold(&self, op: Op) {
@@ -38,7 +45,14 @@ impl HeldLedger {
         self.waiting.subscribe().wait_for(|waiting| waiting.contains(&op)).await.unwrap();
     }
 
+    /// The next answer of `op` is a panic.
+    pub fn panic_next(&self, op: Op) {
+        self.panics.send_replace(Some(op));
+    }
+
     async fn answer(&self, op: Op) {
+        let panics = self.panics.send_if_modified(|panics| panics.take_if(|panics| *panics == op).is_some());
+        assert!(!panics, "the ledger is full of bugs");
         self.waiting.send_modify(|waiting| waiting.push(op));
         self.held.subscribe().wait_for(|held| !held.contains(&op)).await.unwrap();
         self.waiting.send_modify(|waiting| {

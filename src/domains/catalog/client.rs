@@ -33,7 +33,8 @@ const CURRENCY_TRIES: u32 = 3;
 /// The HTTP client as this module sees it; tests script it.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// `path` is plain text and is encoded by the transport. Answers 2xx and 4xx other than 429; everything else is a fault already.
+    /// `path` is plain text and is encoded by the transport. Answers 2xx and 4xx other than 429; everything else is a
+    /// fault already.
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Raw, Fault>;
 }
 
@@ -142,7 +143,11 @@ impl EsimGo {
         let mut reason = String::new();
         for _ in 0..CURRENCY_TRIES {
             match self.transport.get("/organisation", &[]).await {
-                Ok(raw) if raw.status < 300 => return Ok(read_currency(&raw.body)),
+                Ok(raw) if raw.status < 300 => match read_currency(&raw.body) {
+                    Ok(currency) => return Ok(currency),
+                    // Half an answer or a page of something in between: it says nothing of the organisation.
+                    Err(error) => reason = format!("the answer of /organisation is not as expected: {error}"),
+                },
                 Ok(raw) => {
                     reason = refusal(&raw, "/organisation").to_string();
                     break;
@@ -162,11 +167,12 @@ impl EsimGo {
     }
 }
 
-fn read_currency(body: &[u8]) -> Option<Arc<str>> {
-    let organisations: Organisations = serde_json::from_slice(body).ok()?;
-    let mut currencies = organisations.organisations?.into_iter().filter_map(|organisation| organisation.currency);
-    let currency = currencies.next()?.trim().to_ascii_uppercase();
-    (currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase())).then(|| currency.into())
+fn read_currency(body: &[u8]) -> serde_json::Result<Option<Arc<str>>> {
+    let organisations = serde_json::from_slice::<Organisations>(body)?.organisations.unwrap_or_default();
+    let currency = organisations.into_iter().find_map(|organisation| organisation.currency).unwrap_or_default();
+    let currency = currency.trim().to_ascii_uppercase();
+    let known = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
+    Ok(known.then(|| currency.into()))
 }
 
 /// Splits an answer, or says what it is instead. Half an answer and an HTML page come from something in between and
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_currency_is_three_letters_or_none() {
-        let read = |text: &str| read_currency(text.as_bytes());
+        let read = |text: &str| read_currency(text.as_bytes()).unwrap_or_default();
         assert_eq!(read(r#"{"organisations":[{"name":"x","currency":"usd"}]}"#).as_deref(), Some("USD"));
         assert_eq!(
             read(r#"{"organisations":[{"name":"x","currency":null},{"currency":"GBP"}]}"#).as_deref(),
@@ -235,6 +241,8 @@ mod tests {
         );
         assert_eq!(read(r#"{"organisations":null}"#), None);
         assert_eq!(read(r#"{"organisations":[{"currency":"$"}]}"#), None);
-        assert_eq!(read("<html>"), None);
+        for garbled in ["<html>", r#"{"organisations":[{"curr"#] {
+            assert!(read_currency(garbled.as_bytes()).is_err(), "{garbled} says nothing of the organisation");
+        }
     }
 }

@@ -16,11 +16,9 @@ UPDATE jobs SET state = 'waiting', run_at = ?2, attempt = 0, crashes = 0, finish
     message = NULL, bytes = 0, unique_held = (unique_key IS NOT NULL AND coalesce(unique_until > ?2, 1))
 WHERE id = ?1";
 
-/// A completed job that runs again starts from nothing.
-const START_AFRESH: &str = "
-UPDATE jobs SET checkpoint = NULL, child_counts = NULL, children_completed = 0, children_failed = 0,
-    children_cancelled = 0
-WHERE id = ?1";
+/// A completed job that runs again starts from its first page. The children it has had stay its children, and are
+/// counted as such.
+const START_AFRESH: &str = "UPDATE jobs SET checkpoint = NULL WHERE id = ?1";
 
 const CHILD_REOPENED: &str = "
 UPDATE jobs SET children_open = children_open + 1,

@@ -12,11 +12,13 @@ use crate::store::sqlite::tx::{OpResult, Tx};
 const REJECTS_MAX: i64 = 100_000;
 
 /// The oldest jobs of one final state up to a time. One that still holds its key for a time stays until that is over,
-/// or a second job with the key could come in.
+/// or a second job with the key could come in. A family stays together while its parent or a child has not ended.
 pub(super) const OLDEST: &str = "
 SELECT id, domain, kind, state, bytes, finished_at FROM jobs
 WHERE state = ?1 AND finished_at IS NOT NULL AND finished_at <= ?2
     AND NOT (unique_held = 1 AND coalesce(unique_until, 0) > ?3)
+    AND children_open = 0
+    AND NOT EXISTS (SELECT 1 FROM jobs AS parents WHERE parents.id = jobs.parent AND parents.finished_at IS NULL)
 ORDER BY finished_at LIMIT ?4";
 
 /// Of the oldest rejects (their numbers grow with time), those that are past their time or too many.
@@ -27,6 +29,9 @@ WHERE id IN (SELECT id FROM rejected_records ORDER BY id LIMIT ?1)
 
 const REMEMBER_LAST: &str = "
 INSERT INTO meta (key, value) VALUES ('last_job', ?1) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
+const COMPLETED: &[State] = &[State::Completed];
+const FAILED: &[State] = &[State::Failed, State::Cancelled];
 
 struct Finished {
     id: JobId,
@@ -42,19 +47,19 @@ pub fn prune(tx: &mut Tx<'_>, retention: &Retention, now: Timestamp) -> OpResult
     let batch = batch.max(1);
     let mut jobs = 0;
     let kept = [
-        (State::Completed, completed_for, completed_max),
-        (State::Failed, failed_for, failed_max),
-        // Somebody may want to run a cancelled job after all, as they may a failed one.
-        (State::Cancelled, failed_for, failed_max),
+        (COMPLETED, completed_for, completed_max),
+        // Somebody may want to run a cancelled job after all, as they may a failed one: they count as one.
+        (FAILED, failed_for, failed_max),
     ];
-    for (state, age, max) in kept {
-        for job in oldest(tx, state, now.minus(age), now, batch - jobs)? {
+    for (states, age, max) in kept {
+        for job in oldest(tx, states, now.minus(age), now, batch - jobs)? {
             delete(tx, job)?;
             jobs += 1;
         }
-        let excess = tx.total(state) - i64::try_from(max).unwrap_or(i64::MAX);
+        let total: i64 = states.iter().map(|state| tx.total(*state)).sum();
+        let excess = total - i64::try_from(max).unwrap_or(i64::MAX);
         let excess = usize::try_from(excess).unwrap_or(0).min(batch - jobs);
-        for job in oldest(tx, state, Timestamp(i64::MAX), now, excess)? {
+        for job in oldest(tx, states, Timestamp(i64::MAX), now, excess)? {
             delete(tx, job)?;
             jobs += 1;
         }
@@ -77,13 +82,8 @@ fn prune_bytes(tx: &mut Tx<'_>, bytes_max: u64, now: Timestamp, room: usize) -> 
     if room == 0 || tx.finished_bytes() <= max {
         return Ok(0);
     }
-    let mut candidates = Vec::new();
-    for state in [State::Completed, State::Failed, State::Cancelled] {
-        candidates.extend(oldest(tx, state, Timestamp(i64::MAX), now, room)?);
-    }
-    candidates.sort_by_key(|job| (job.finished_at, job.id));
     let mut deleted = 0;
-    for job in candidates.into_iter().take(room) {
+    for job in oldest(tx, &[COMPLETED, FAILED].concat(), Timestamp(i64::MAX), now, room)? {
         if tx.finished_bytes() <= max {
             break;
         }
@@ -93,24 +93,29 @@ fn prune_bytes(tx: &mut Tx<'_>, bytes_max: u64, now: Timestamp, room: usize) -> 
     Ok(deleted)
 }
 
-fn oldest(tx: &mut Tx<'_>, state: State, until: Timestamp, now: Timestamp, max: usize) -> OpResult<Vec<Finished>> {
+/// The oldest of these states together.
+fn oldest(tx: &mut Tx<'_>, states: &[State], until: Timestamp, now: Timestamp, max: usize) -> OpResult<Vec<Finished>> {
     if max == 0 {
         return Ok(Vec::new());
     }
-    let mut statement = tx.prepare(OLDEST)?;
-    let max = i64::try_from(max).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![state.as_str(), until.0, now.0, max])?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(Finished {
-            id: JobId(row.get(0)?),
-            domain: tx.memory.names.text(row, 1)?,
-            kind: tx.memory.names.text(row, 2)?,
-            state: names::state(row, 3)?,
-            bytes: row.get(4)?,
-            finished_at: row.get(5)?,
-        });
+    for state in states {
+        let mut statement = tx.prepare(OLDEST)?;
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![state.as_str(), until.0, now.0, limit])?;
+        while let Some(row) = rows.next()? {
+            found.push(Finished {
+                id: JobId(row.get(0)?),
+                domain: tx.memory.names.text(row, 1)?,
+                kind: tx.memory.names.text(row, 2)?,
+                state: names::state(row, 3)?,
+                bytes: row.get(4)?,
+                finished_at: row.get(5)?,
+            });
+        }
     }
+    found.sort_by_key(|job| (job.finished_at, job.id));
+    found.truncate(max);
     Ok(found)
 }
 

@@ -49,7 +49,7 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
         let (ratio, rows) = (guard.ratio * 100.0, guard.rows);
         return Err(LedgerError::Guard(format!(
             "{gone} of {live} rows of {name} in {column} {value:?} would be removed, more than the guard allows \
-             ({ratio:.0} % or {rows} rows): check the upstream, then run it again with the guard lifted"
+             ({ratio:.0} % or {rows} rows): check the upstream, then run it again with allow_removal=true"
         ))
         .into());
     }

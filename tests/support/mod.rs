@@ -1,0 +1,29 @@
+//! What the tests share: a world, the program as a child, a small HTTP client, rows of the store.
+
+pub mod http;
+pub mod program;
+pub mod rows;
+pub mod world;
+
+use std::time::{Duration, Instant};
+
+pub use program::{Ended, Program};
+pub use world::World;
+
+/// Longer than anything here takes on a busy machine: reaching it is a failure, never a result.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a state is left alone between two looks at it.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Looks until `look` sees it, and panics with `what` at the deadline.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}");
+        std::thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,126 @@
+//! The rows of the store, held against what the sandbox says a correct sync must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use longshore::sandbox::Expected;
+use rusqlite::{Connection, OpenFlags};
+use rust_decimal::Decimal;
+
+pub struct Rows {
+    conn: Connection,
+}
+
+/// A bundle as the sandbox describes it and the tables hold it.
+#[derive(Debug, PartialEq)]
+struct Bundle {
+    price: Decimal,
+    currency: Option<String>,
+    duration: i64,
+    unlimited: bool,
+    data_amount_mb: Option<i64>,
+    countries: BTreeSet<String>,
+    roaming: BTreeSet<String>,
+    groups: BTreeSet<String>,
+}
+
+impl Rows {
+    pub fn open(path: &Path) -> Self {
+        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        conn.busy_timeout(super::DEADLINE).unwrap();
+        Self { conn }
+    }
+
+    pub fn number(&self, sql: &str) -> i64 {
+        self.conn.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        let mut statement = self.conn.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Every row of the domain's tables, so that two moments can be compared.
+    pub fn dump(&self) -> Vec<String> {
+        ["catalog_groups", "catalog_bundles", "catalog_bundle_countries", "catalog_bundle_groups"]
+            .iter()
+            .flat_map(|table| self.dump_of(table))
+            .collect()
+    }
+
+    fn dump_of(&self, table: &str) -> Vec<String> {
+        let mut statement = self.conn.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3")).unwrap();
+        let columns = statement.column_count();
+        let rows = statement.query_map([], |row| {
+            let cells: Vec<String> = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap())).collect();
+            Ok(format!("{table}: {}", cells.join(" ")))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Names, prices, spans, countries and memberships are those of the sandbox: none lost, none doubled, none more.
+    #[track_caller]
+    pub fn equal(&self, expected: &Expected) {
+        let wanted: BTreeMap<String, Bundle> = expected
+            .stored()
+            .map(|(name, bundle)| {
+                let all = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
+                let bundle = Bundle {
+                    price: bundle.price.expect("a stored bundle has a price"),
+                    currency: Some(expected.currency.clone()),
+                    duration: i64::from(bundle.duration.expect("a stored bundle has a duration")),
+                    unlimited: bundle.unlimited,
+                    data_amount_mb: (!bundle.unlimited).then_some(bundle.data_amount),
+                    countries: all(&bundle.countries),
+                    roaming: all(&bundle.roaming),
+                    groups: all(&bundle.groups),
+                };
+                (name.to_owned(), bundle)
+            })
+            .collect();
+        let found = self.bundles();
+        let names = |bundles: &BTreeMap<String, Bundle>| bundles.keys().cloned().collect::<BTreeSet<_>>();
+        let (have, want) = (names(&found), names(&wanted));
+        assert_eq!(want.difference(&have).collect::<Vec<_>>(), Vec::<&String>::new(), "bundles are lost");
+        assert_eq!(have.difference(&want).collect::<Vec<_>>(), Vec::<&String>::new(), "bundles are too many");
+        for (name, bundle) in &wanted {
+            assert_eq!(&found[name], bundle, "{name}");
+        }
+    }
+
+    fn bundles(&self) -> BTreeMap<String, Bundle> {
+        let countries = self.pairs("SELECT bundle_name, iso FROM catalog_bundle_countries WHERE role = 'base'");
+        let roaming = self.pairs("SELECT bundle_name, iso FROM catalog_bundle_countries WHERE role = 'roaming'");
+        let groups = self.pairs("SELECT bundle_name, group_name FROM catalog_bundle_groups WHERE removed_at IS NULL");
+        let of = |map: &BTreeMap<String, BTreeSet<String>>, name: &str| map.get(name).cloned().unwrap_or_default();
+        let sql = "SELECT name, price, currency, duration, unlimited, data_amount_mb FROM catalog_bundles \
+                   WHERE removed_at IS NULL";
+        let mut statement = self.conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| {
+            let name: String = row.get(0)?;
+            let price: String = row.get(1)?;
+            let bundle = Bundle {
+                price: price.parse().expect("a price is a decimal"),
+                currency: row.get(2)?,
+                duration: row.get(3)?,
+                unlimited: row.get(4)?,
+                data_amount_mb: row.get(5)?,
+                countries: of(&countries, &name),
+                roaming: of(&roaming, &name),
+                groups: of(&groups, &name),
+            };
+            Ok((name, bundle))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    fn pairs(&self, sql: &str) -> BTreeMap<String, BTreeSet<String>> {
+        let mut pairs = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut statement = self.conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+        for (name, value) in rows.map(Result::unwrap) {
+            assert!(pairs.entry(name.clone()).or_default().insert(value), "{name} has a row twice");
+        }
+        pairs
+    }
+}

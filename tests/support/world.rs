@@ -1,0 +1,120 @@
+//! A folder, a sandbox and a configuration, in which the program is run.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use longshore::sandbox::{Dials, Handle, Sandbox, Settings};
+use tempfile::TempDir;
+
+use super::program::{Ended, Program};
+use super::rows::Rows;
+
+/// The key of every world's upstream: no log, file or answer may hold it.
+pub const KEY: &str = "sk-recognisable-7f3a9c";
+
+pub struct World {
+    pub sandbox: Handle,
+    folder: TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl World {
+    /// A sandbox with this many bundles, and a service that may ask it as fast as it likes.
+    pub fn new(bundles: usize) -> Self {
+        Self::with(bundles, Dials::default())
+    }
+
+    pub fn with(bundles: usize, dials: Dials) -> Self {
+        let settings = Settings { bundles, dials, api_key: KEY.to_owned(), ..Settings::default() };
+        let world = Self {
+            sandbox: Sandbox::start(settings).unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+            settings: Vec::new(),
+        };
+        world.configure("");
+        world
+    }
+
+    /// Sets a key for every program that is started from now on.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Short waits, so that a test of retries ends.
+    pub fn hasty(self) -> Self {
+        let mut world = self
+            .set("domains.catalog.breaker.open_for", "100ms")
+            .set("domains.catalog.breaker.open_max", "400ms")
+            .set("upkeep.every", "200ms");
+        for kind in ["full", "group", "country", "bundle"] {
+            world = world.set(&format!("domains.catalog.jobs.{kind}.backoff"), "fixed 50ms");
+        }
+        world
+    }
+
+    /// Writes the file anew, with these lines of `[domains.catalog]` and of tables after it.
+    pub fn configure(&self, more: &str) {
+        let text = format!(
+            "[store]\nurl = \"sqlite://longshore.db\"\n[service]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n\
+             [domains.catalog]\nbase_url = \"{}\"\napi_key = \"${{UPSTREAM_KEY}}\"\n{}{more}\n",
+            self.sandbox.base_url(),
+            if more.contains("rate_per_second") { "" } else { "rate_per_second = 1000.0\n" },
+        );
+        std::fs::write(self.path("longshore.toml"), text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program with nothing of the surroundings of the tests.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        command.env_clear().env("UPSTREAM_KEY", KEY).current_dir(self.folder.path());
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command.args(args);
+        command
+    }
+
+    pub fn start(&self, args: &[&str]) -> Program {
+        Program::start(self.command(args))
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, args: &[&str]) -> Ended {
+        self.start(args).end()
+    }
+
+    /// A command that asks the running service at `address`.
+    pub fn ask(&self, address: &str, args: &[&str]) -> Ended {
+        let listen = format!("service.listen={address}");
+        self.run(&[&["--set", &listen], args].concat())
+    }
+
+    /// The store's rows, read beside whoever owns it.
+    pub fn rows(&self) -> Rows {
+        Rows::open(&self.path("longshore.db"))
+    }
+
+    /// Every file of the world that holds this text. Its own configuration names only the variable.
+    pub fn files_with(&self, text: &str) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|file| file.is_file() && holds(&std::fs::read(file).unwrap(), text)).collect()
+    }
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test has its own reason.
+        if !std::thread::panicking() {
+            assert_eq!(self.files_with(KEY), Vec::<PathBuf>::new(), "no file holds the upstream's key");
+        }
+    }
+}
