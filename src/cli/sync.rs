@@ -20,7 +20,7 @@ pub struct Args {
     /// A domain, or one of its kinds of jobs: catalog, catalog.group
     #[arg(value_name = "DOMAIN[.KIND]")]
     pub target: String,
-    /// A param of the job, such as iso=GB; numbers and true or false are taken as such
+    /// A param of the job, such as iso=GB; numbers and true or false are taken as such, unless in quotes: group='"2024"'
     #[arg(long = "param", value_name = "KEY=VALUE", value_parser = key_value)]
     pub params: Vec<(String, String)>,
     /// Also what is fresh still
@@ -66,13 +66,11 @@ impl Args {
     }
 }
 
-/// Only numbers and booleans are more than text: `iso=GB` needs no quotes.
+/// Only numbers and booleans are more than text: `iso=GB` needs no quotes, and a name of digits does.
 fn param(text: &str) -> Value {
     match serde_json::from_str(text) {
-        Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
-        Ok(Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_)) | Err(_) => {
-            Value::String(text.to_owned())
-        }
+        Ok(value @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => value,
+        Ok(Value::Null | Value::Array(_) | Value::Object(_)) | Err(_) => Value::String(text.to_owned()),
     }
 }
 

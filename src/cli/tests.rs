@@ -101,6 +101,8 @@ fn a_sync_names_a_known_job() {
     let country = target("longshore sync catalog.country --param iso=GB --param n=3").unwrap();
     assert_eq!((country.domain.as_str(), country.kind.as_str()), ("catalog", "catalog.country"));
     assert_eq!(country.params, json!({ "iso": "GB", "n": 3 }));
+    let named = target("longshore sync catalog.group --param group=\"2024\"").unwrap();
+    assert_eq!(named.params, json!({ "group": "2024" }));
     for (line, says) in [
         ("longshore sync catalgo", "unknown domain `catalgo`; did you mean `catalog`?"),
         ("longshore sync mail", "unknown domain `mail`; there are catalog"),
