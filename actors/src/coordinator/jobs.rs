@@ -175,7 +175,7 @@ impl<D: Domain> Coordinator<D> {
             tracing::warn!(job_id = %id, domain = &*self.name, kind = &*running.kind, reason, "cancel job");
             let outcome = Outcome::Cancelled { reason: reason.clone() };
             let Some(running) = self.let_go(id, outcome.as_str(), Some(reason)) else { continue };
-            self.record_for(running.lease, outcome, settings.lease, ctx);
+            self.record_for(id, running, outcome, settings.lease, ctx);
         }
     }
 
@@ -227,11 +227,26 @@ impl<D: Domain> Coordinator<D> {
         });
     }
 
-    fn record_for(&self, lease: Lease, outcome: Outcome, patience: Duration, ctx: &mut Context<Self>) {
+    /// Writes the end of a try that was let go. Until it is written the job stays in hand, so that an end of the
+    /// coordinator waits for it too.
+    fn record_for(
+        &mut self,
+        id: JobId,
+        running: RunningJob,
+        outcome: Outcome,
+        patience: Duration,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(parts) = &self.parts else { return };
-        let driver = parts.driver.clone();
-        let record = async move { driver.record(lease, outcome, None, patience).await };
-        ctx.spawn(record.into_actor(self).map(|_recorded, this, ctx| this.claim(ctx)));
+        let (driver, address, lease) = (parts.driver.clone(), ctx.address(), running.lease);
+        let record = async move {
+            // What could not be written is logged, and rescued later.
+            let _ = driver.record(lease, outcome, None, patience).await;
+            address.do_send(JobEnded { job: id, lease });
+        };
+        let task = Task { handle: actix::spawn(record).abort_handle(), recording: Rc::new(Cell::new(true)) };
+        self.running.insert(id, RunningJob { task, ..running });
+        self.count_in_flight();
     }
 
     pub(super) fn count_in_flight(&self) {
