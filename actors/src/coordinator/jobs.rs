@@ -24,6 +24,7 @@ use crate::domain::Domain;
 use crate::driver::{Driver, TryEnd};
 use crate::events::Event;
 use crate::job::{Job, JobId, Lease, Name, Outcome};
+use crate::ledger::LedgerError;
 use crate::status::{Part, PartState};
 use crate::watch as death;
 
@@ -185,9 +186,14 @@ impl<D: Domain> Coordinator<D> {
             return;
         }
         let leases: Vec<Lease> = self.running.values().map(|running| running.lease).collect();
-        let until = self.runtime.clock.now().plus(self.settings.borrow().lease);
+        let lease = self.settings.borrow().lease;
+        let until = self.runtime.clock.now().plus(lease);
         let ledger = self.runtime.ledger.clone();
-        let renewed = async move { ledger.renew(leases, until).await };
+        let renewed = async move {
+            // An answer that comes after the leases have lapsed is worth nothing, and must not pile up with the next.
+            let answer = tokio::time::timeout(lease, ledger.renew(leases, until)).await;
+            answer.unwrap_or_else(|_| Err(LedgerError::Unavailable(format!("no answer within {lease:?}"))))
+        };
         ctx.spawn(renewed.into_actor(self).map(|renewed, this, ctx| match renewed {
             Ok(lost) => {
                 for lease in lost {
