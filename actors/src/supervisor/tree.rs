@@ -118,8 +118,9 @@ impl Tree {
     }
 
     /// Quiet, drain, stop, within `grace`. A second call waits for the same end; if its grace is over earlier, so is
-    /// the first one's.
+    /// the first one's. A supervisor that is gone can end nothing: it is named as hanging.
     pub async fn shutdown(&self, grace: Duration) -> Ending {
-        self.address.send(Shutdown { grace }).await.unwrap_or_default()
+        let gone = |_| Ending { interrupted: Vec::new(), hanging: vec!["supervisor".to_owned()] };
+        self.address.send(Shutdown { grace }).await.unwrap_or_else(gone)
     }
 }
