@@ -71,7 +71,7 @@ struct Try<'a, D: Domain> {
 }
 
 impl<D: Domain> Driver<D> {
-    /// Runs one try to its end. It does not record it: the coordinator does, also when this future is dropped.
+    /// Runs one try to its end. It does not record it: the coordinator does, or whoever rescues the job.
     pub(crate) async fn run(&self, job: &Job, policy: &KindPolicy, pages_max: usize) -> TryEnd {
         let attempt = Try {
             driver: self,

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! The driver keeps the permit of one stage until it has that of the next. So a slow upload holds transform's
-//! permits, those hold fetch's, and fetching stops: pages in memory never exceed the capacities' sum.
+//! permits, those hold fetch's, and fetching stops: pages in memory do not exceed the capacities' sum. Only a page that
+//! waits to be tried again stands outside of it, since it must not block the others: of those there are at most
+//! `jobs_max × pages_max`.
 //!
 //! Invariants: work in hand or in the queue holds exactly one permit. A worker that dies loses the one piece in its
 //! hands, whose caller is told; the queue is not its own and stays. A caller that gives up is noticed by the worker.

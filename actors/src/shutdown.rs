@@ -74,6 +74,9 @@ pub struct Ending {
     pub hanging: Vec<String>,
 }
 
+/// Longer than anybody waits; an instant beyond what the clock can count would be a panic.
+const GRACE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Until when the end may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadline {
@@ -83,7 +86,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(grace: Duration) -> Self {
-        let stop = Instant::now() + grace;
+        let stop = Instant::now() + grace.min(GRACE_MAX);
         // Kept for giving work back and ending threads.
         let kept = (grace / 5).min(Duration::from_secs(3));
         Self { drain: stop - kept, stop }

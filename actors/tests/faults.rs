@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use longshore_actors::backoff::Backoff;
 use longshore_actors::job::{FailCause, State};
+use longshore_actors::ledger::LedgerError;
 use longshore_actors::settings::KindPolicy;
 use longshore_actors::stage::StageName;
+use longshore_actors::testing::memory::Op;
 use longshore_actors::testing::scripted::{At, Do, Script};
 
 use crate::support::{KIND, SECOND, Service, With, alpha, paused, policy, settings, tries};
@@ -134,6 +136,25 @@ fn a_stuck_job_is_cancelled_and_the_stage_it_held_is_opened_anew() {
         let next = service.enqueue(&alpha, &Script::pages(1)).await;
         assert_eq!(service.ended(next).await.state, State::Completed);
         assert_eq!((alpha.opens(StageName::Upload), alpha.running(StageName::Upload)), (2, 0));
+        service.stop().await;
+    });
+}
+
+/// The ledger is busy when a stuck job is cancelled, and then an operator restarts the domain: the job does not come
+/// back to life.
+#[test]
+fn the_end_of_a_stuck_job_is_waited_for() {
+    paused(async {
+        let alpha = alpha();
+        let kind = KindPolicy { timeout: 9000 * SECOND, stuck_after: 3600 * SECOND, ..policy() };
+        let service = Service::start(&alpha, settings().with_kind(KIND, kind));
+        let id = service.enqueue(&alpha, &Script::pages(1).on(At::Upload, 0, Some(1), Do::Hang)).await;
+        alpha.until(|alpha| alpha.running(StageName::Upload) == 1).await;
+        tokio::time::sleep(3600 * SECOND).await;
+        service.memory.fail_next(Op::Record, LedgerError::Unavailable("busy".into()));
+        alpha.until(|alpha| alpha.running(StageName::Upload) == 0).await;
+        service.tree.restart("alpha").await.unwrap();
+        assert_eq!(service.ended(id).await.state, State::Cancelled);
         service.stop().await;
     });
 }

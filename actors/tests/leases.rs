@@ -280,3 +280,22 @@ fn a_lease_made_shorter_is_renewed_in_time_from_the_first_job_on() {
         service.stop().await;
     });
 }
+
+/// A ledger that does not answer is asked again, and what it owes does not pile up.
+#[test]
+fn renewals_that_are_not_answered_are_given_up() {
+    paused(async {
+        let alpha = alpha();
+        let memory = Arc::new(MemoryLedger::new());
+        let held = HeldLedger::new(memory.clone());
+        let service = Service::start_on(memory, held.clone(), vec![(alpha.clone(), settings())]);
+        held.hold(Op::Renew);
+        let id = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Wait)).await;
+        tokio::time::sleep(995 * SECOND).await;
+        assert_eq!((service.memory.calls(Op::Renew), held.count_held(Op::Renew)), (99, 3));
+        held.let_go(Op::Renew);
+        alpha.open_gate(StageName::Fetch);
+        assert_eq!(service.ended(id).await.attempt, 1);
+        service.stop().await;
+    });
+}

@@ -328,3 +328,17 @@ fn a_wait_between_tries_of_a_page_is_cut_short_by_drain() {
         assert_eq!((job.state, job.attempt), (State::Waiting, 0));
     });
 }
+
+#[test]
+fn a_grace_without_end_is_a_grace() {
+    paused(async {
+        let alpha = alpha();
+        let service = Service::start(&alpha, settings());
+        let id = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Wait)).await;
+        alpha.until(|alpha| alpha.running(StageName::Fetch) == 1).await;
+        let end = service.tree.shutdown(Duration::MAX);
+        let (ending, ()) = tokio::join!(end, async { alpha.open_gate(StageName::Fetch) });
+        assert_eq!((ending, service.status("alpha").state), (Ending::default(), PartState::Stopped));
+        assert_eq!(service.state(id).await, State::Completed);
+    });
+}

@@ -24,6 +24,7 @@ use crate::domain::Domain;
 use crate::driver::{Driver, TryEnd};
 use crate::events::Event;
 use crate::job::{Job, JobId, Lease, Name, Outcome};
+use crate::ledger::LedgerError;
 use crate::status::{Part, PartState};
 use crate::watch as death;
 
@@ -175,7 +176,7 @@ impl<D: Domain> Coordinator<D> {
             tracing::warn!(job_id = %id, domain = &*self.name, kind = &*running.kind, reason, "cancel job");
             let outcome = Outcome::Cancelled { reason: reason.clone() };
             let Some(running) = self.let_go(id, outcome.as_str(), Some(reason)) else { continue };
-            self.record_for(running.lease, outcome, settings.lease, ctx);
+            self.record_for(id, running, outcome, settings.lease, ctx);
         }
     }
 
@@ -185,9 +186,14 @@ impl<D: Domain> Coordinator<D> {
             return;
         }
         let leases: Vec<Lease> = self.running.values().map(|running| running.lease).collect();
-        let until = self.runtime.clock.now().plus(self.settings.borrow().lease);
+        let lease = self.settings.borrow().lease;
+        let until = self.runtime.clock.now().plus(lease);
         let ledger = self.runtime.ledger.clone();
-        let renewed = async move { ledger.renew(leases, until).await };
+        let renewed = async move {
+            // An answer that comes after the leases have lapsed is worth nothing, and must not pile up with the next.
+            let answer = tokio::time::timeout(lease, ledger.renew(leases, until)).await;
+            answer.unwrap_or_else(|_| Err(LedgerError::Unavailable(format!("no answer within {lease:?}"))))
+        };
         ctx.spawn(renewed.into_actor(self).map(|renewed, this, ctx| match renewed {
             Ok(lost) => {
                 for lease in lost {
@@ -227,11 +233,26 @@ impl<D: Domain> Coordinator<D> {
         });
     }
 
-    fn record_for(&self, lease: Lease, outcome: Outcome, patience: Duration, ctx: &mut Context<Self>) {
+    /// Writes the end of a try that was let go. Until it is written the job stays in hand, so that an end of the
+    /// coordinator waits for it too.
+    fn record_for(
+        &mut self,
+        id: JobId,
+        running: RunningJob,
+        outcome: Outcome,
+        patience: Duration,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(parts) = &self.parts else { return };
-        let driver = parts.driver.clone();
-        let record = async move { driver.record(lease, outcome, None, patience).await };
-        ctx.spawn(record.into_actor(self).map(|_recorded, this, ctx| this.claim(ctx)));
+        let (driver, address, lease) = (parts.driver.clone(), ctx.address(), running.lease);
+        let record = async move {
+            // What could not be written is logged, and rescued later.
+            let _ = driver.record(lease, outcome, None, patience).await;
+            address.do_send(JobEnded { job: id, lease });
+        };
+        let task = Task { handle: actix::spawn(record).abort_handle(), recording: Rc::new(Cell::new(true)) };
+        self.running.insert(id, RunningJob { task, ..running });
+        self.count_in_flight();
     }
 
     pub(super) fn count_in_flight(&self) {

@@ -50,13 +50,27 @@ impl HeldLedger {
         self.panics.send_replace(Some(op));
     }
 
+    /// How many answers of `op` are held back now.
+    pub fn count_held(&self, op: Op) -> usize {
+        self.waiting.borrow().iter().filter(|other| **other == op).count()
+    }
+
     async fn answer(&self, op: Op) {
         let panics = self.panics.send_if_modified(|panics| panics.take_if(|panics| *panics == op).is_some());
         assert!(!panics, "the ledger is full of bugs");
         self.waiting.send_modify(|waiting| waiting.push(op));
+        let _waiting = Waiting(&self.waiting, op);
         self.held.subscribe().wait_for(|held| !held.contains(&op)).await.unwrap();
-        self.waiting.send_modify(|waiting| {
-            let at = waiting.iter().position(|other| *other == op).unwrap();
+    }
+}
+
+/// An answer that is held back, until it is given or nobody waits for it any more.
+struct Waiting<'a>(&'a watch::Sender<Vec<Op>>, Op);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| {
+            let at = waiting.iter().position(|other| *other == self.1).unwrap();
             waiting.remove(at);
         });
     }
