@@ -70,5 +70,5 @@ fn a_key_that_is_refused_or_malformed_is_not_repeated() {
     let with_password = World::new(50).set("domains.catalog.base_url", &format!("http://user:{KEY}@127.0.0.1:9/v2"));
     all_clean(&with_password.run(&["check"]));
     let refused = with_password.run(&["run"]);
-    all_clean(&refused).expect(78).one_error(&["it holds a user name or password"]);
+    all_clean(&refused).expect(78).one_error(&["holds a user name or password"]);
 }

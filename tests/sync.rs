@@ -46,7 +46,7 @@ fn the_first_sync_stores_what_is_served_and_the_second_finds_it_fresh() {
 
 #[test]
 fn changes_are_written_and_what_vanished_is_marked() {
-    let world = World::with(1_000, Dials { changed: 0.05, vanished: 0.01, ..Dials::default() });
+    let world = World::with(1_000, Dials { changed: 0.05, vanished: 0.05, ..Dials::default() });
     world.run(&["sync", "catalog"]).expect(0).calm(&[]);
     let advanced = world.sandbox.advance();
     assert!(advanced.changed > 0 && advanced.vanished > 0);

@@ -174,6 +174,8 @@ pub struct Job {
     pub lease: Lease,
     pub checkpoint: Checkpoint,
     pub enqueued_at: Timestamp,
+    /// How long its earlier tries ran, together; waits between them do not count, nor a try whose process died.
+    pub ran: Duration,
 }
 
 /// What went wrong, as a decision.

@@ -46,7 +46,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Settles one part of an active job: checkpoint, children and rejects together. Told twice, it counts once.
     async fn commit(&self, receipt: Receipt, counts: Counts, now: Timestamp) -> Result<(), LedgerError>;
 
-    /// Ends one try. A parent whose last child this is ends with it, and so do its own parents.
+    /// Ends one try; what it ran is added up in [`Job::ran`] for the next. A parent whose last child this is ends with
+    /// it, and so do its own parents.
     async fn record(&self, record: Record, now: Timestamp) -> Result<(), LedgerError>;
 
     /// Counts a worker that this job killed; answers how many there were by now.

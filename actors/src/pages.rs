@@ -4,7 +4,8 @@
 //! committed by earlier tries │ first … given out … │ started … known, not begun │ found by fetching …
 //! ```
 //!
-//! Each page is given out once, and one that the checkpoint holds not at all. It neither fetches nor commits; that is [`crate::driver`].
+//! Each page is given out once, and one that the checkpoint holds not at all. It neither fetches nor commits; that is
+//! [`crate::driver`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

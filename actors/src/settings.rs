@@ -56,7 +56,8 @@ pub struct KindPolicy {
     pub backoff: Backoff,
     /// Of one attempt.
     pub timeout: Duration,
-    /// A job that runs longer, over all its waits, is cancelled and the stages it held are opened anew.
+    /// A job that runs longer, over all its tries and without the waits between them, is cancelled, and the stages it
+    /// held are opened anew.
     pub stuck_after: Duration,
     /// Jobs of this kind at a time; `None` leaves it to the pools.
     pub concurrency: Option<usize>,

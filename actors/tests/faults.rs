@@ -119,6 +119,21 @@ fn a_stage_that_hangs_times_out_is_retried_and_then_exhausted() {
     });
 }
 
+/// Each try runs into its timeout long before the job is stuck; all of them together are.
+#[test]
+fn a_job_that_hangs_in_every_try_is_stuck_over_all_of_them() {
+    paused(async {
+        let alpha = alpha();
+        let kind = KindPolicy { timeout: 1800 * SECOND, stuck_after: 3600 * SECOND, attempts: 100, ..policy() };
+        let service = Service::start(&alpha, settings().with_kind(KIND, kind));
+        let id = service.enqueue(&alpha, &Script::pages(1).always(At::Fetch, Do::Hang)).await;
+        let job = service.ended(id).await;
+        assert_eq!((job.state, job.attempt), (State::Cancelled, 3), "{:?}", job.message);
+        assert!(job.message.unwrap().starts_with("stuck: it ran for "));
+        service.stop().await;
+    });
+}
+
 #[test]
 fn a_stuck_job_is_cancelled_and_the_stage_it_held_is_opened_anew() {
     paused(async {

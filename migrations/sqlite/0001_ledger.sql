@@ -22,6 +22,7 @@ CREATE TABLE jobs (
     enqueued_at INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     crashes INTEGER NOT NULL DEFAULT 0,
+    ran_ms INTEGER NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0,
     owner TEXT,
     lease_until INTEGER,
@@ -118,6 +119,8 @@ CREATE TABLE rejected_records (
     at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX rejected_records_domain ON rejected_records (domain, id);
+-- Of one job: records whose key nobody could read, which may be any of those that seem to be gone.
+CREATE INDEX rejected_records_nameless ON rejected_records (job) WHERE key IS NULL;
 
 -- Keys that a job's snapshot has shown so far, a JSON list for each page; kept until the job has closed.
 CREATE TABLE snapshot_keys (

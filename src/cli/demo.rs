@@ -23,6 +23,9 @@ use crate::sandbox::{Dials, Handle, Sandbox, Settings};
 use crate::service::{Parts, Service, with_system};
 use crate::store::batch::Cell;
 
+/// Bundles, unless said otherwise; about what an organisation has.
+const USUAL: u32 = 5_000;
+
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The sandbox answers with errors and 429s, and a worker panics now and then
@@ -32,7 +35,7 @@ pub struct Args {
     #[arg(long)]
     pub once: bool,
     /// Bundles in the sandbox
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = USUAL, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub bundles: u32,
     /// Folder of the demo's data
     #[arg(long, default_value = "data/demo", value_name = "DIR")]
@@ -72,7 +75,9 @@ fn start_sandbox(args: &Args) -> Result<Handle, Failure> {
 
 /// The user's own settings, pointed at the sandbox and at a store of the demo's own.
 fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Config, Failure> {
-    let store = args.data.join("longshore.db");
+    // Another catalogue is another store: in one file the smaller would look like a larger one that lost most of it.
+    let file = if args.bundles == USUAL { "longshore.db".to_owned() } else { format!("longshore-{}.db", args.bundles) };
+    let store = args.data.join(file);
     config.store.url = StoreUrl::parse(&format!("sqlite://{}", store.display())).map_err(Failure::usage)?;
     if let Some(listen) = args.listen {
         config.service.listen = listen;

@@ -127,8 +127,11 @@ impl Picture {
                         self.troubled += 1;
                         self.pages_before += done;
                     }
-                    // It comes back, and its pages with it.
-                    _ => self.troubled += 1,
+                    // It comes back, and its pages and counts with it.
+                    _ => {
+                        self.troubled += 1;
+                        return;
+                    }
                 }
                 self.counts.add(counts);
             }
@@ -300,7 +303,7 @@ mod tests {
         ] {
             picture.take(&event);
         }
-        assert_eq!((picture.pages(), picture.done(StageName::Fetch), picture.counts.inserted), (10, 2, 10));
+        assert_eq!((picture.pages(), picture.done(StageName::Fetch), picture.counts.inserted), (10, 2, 5));
         assert_eq!(picture.summary(), "1 of 10 pages, 1 jobs running, 1 completed, 1 to try again or failed");
     }
 

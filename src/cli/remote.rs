@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::wiring;
 use crate::config::{Config, Secret};
+use crate::store::sqlite;
 
 /// An answer of the control endpoint takes milliseconds; beyond this the service hangs.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -139,14 +140,25 @@ pub struct Client {
     base: String,
     token: Option<Secret>,
     http: reqwest::Client,
+    /// The service's process, once it has said so.
+    pid: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Alive {
+    pid: Option<u32>,
 }
 
 impl Client {
     /// `None` when nothing listens.
     pub async fn connect(config: &Config) -> Result<Option<Client>, Failure> {
-        let client = Client::new(config.service.listen, config.service.admin_token.clone())?;
+        let mut client = Client::new(config.service.listen, config.service.admin_token.clone())?;
         match client.http.get(format!("{}/livez", client.base)).send().await {
-            Ok(_) => Ok(Some(client)),
+            Ok(answer) => {
+                // Whatever else listens there is found out by the first real question.
+                client.pid = answer.json::<Alive>().await.ok().and_then(|alive| alive.pid);
+                Ok(Some(client))
+            }
             Err(error) if error.is_connect() => Ok(None),
             Err(error) => Err(client.unreachable(&error)),
         }
@@ -160,6 +172,21 @@ impl Client {
         })
     }
 
+    /// The service must be the one that owns the configured store: a demo on the same address must not be asked to
+    /// sync what this configuration names.
+    pub fn demand_owner(&self, config: &Config) -> Result<(), Failure> {
+        let path = config.store.url.path();
+        let owner = sqlite::owner(path);
+        if self.pid.is_some() && self.pid == owner {
+            return Ok(());
+        }
+        Err(Failure::unavailable(format!(
+            "the service at {} does not own {}: set service.listen or store.url so that both name the same service",
+            self.base,
+            path.display()
+        )))
+    }
+
     pub fn new(listen: SocketAddr, token: Option<Secret>) -> Result<Client, Failure> {
         // reqwest was built without a TLS provider of its own; a second installation is refused, and harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -168,7 +195,7 @@ impl Client {
             .timeout(TIMEOUT)
             .build()
             .map_err(|error| Failure::internal(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Client { base: format!("http://{}", reachable(listen)), token, http })
+        Ok(Client { base: format!("http://{}", reachable(listen)), token, http, pid: None })
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Failure> {

@@ -20,6 +20,9 @@ use crate::telemetry::Telemetry;
 /// How often the configuration file is looked at. A watcher of the file system would cost more than it saves.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// Two signals this close together are one.
+const ECHO: Duration = Duration::from_millis(300);
+
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {}
 
@@ -80,9 +83,20 @@ pub async fn end(service: Service, grace: Duration, mut signals: Signals) {
         Ending { interrupted, hanging } = service.shutdown(grace) => {
             tracing::info!(?interrupted, ?hanging, "stopped");
         }
-        name = signals.stop() => {
+        name = again(&mut signals) => {
             tracing::warn!(signal = name, "told twice: ending now; the next start gives back what was in flight");
             std::process::exit(i32::from(crate::cli::exit::Exit::Interrupted.code()));
+        }
+    }
+}
+
+/// The second signal; the first one's echo, as a supervisor that signals a whole group sends it, is not one.
+async fn again(signals: &mut Signals) -> &'static str {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let name = signals.stop().await;
+        if begun.elapsed() > ECHO {
+            return name;
         }
     }
 }

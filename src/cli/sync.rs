@@ -1,7 +1,7 @@
 //! `longshore sync catalog`: one job and all it asks for, to the end.
 
 use longshore_actors::events::Listener;
-use longshore_actors::job::NewJob;
+use longshore_actors::job::{NewJob, UniqueScope};
 use longshore_actors::ledger::JobRecord;
 use longshore_actors::threads::Threads;
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ pub struct Args {
     /// A domain, or one of its kinds of jobs: catalog, catalog.group
     #[arg(value_name = "DOMAIN[.KIND]")]
     pub target: String,
-    /// A param of the job, such as iso=GB; numbers and true or false are taken as such, unless in quotes: group='"2024"'
+    /// A param of the job, such as iso=GB; numbers, true and false are taken as such unless in quotes: group='"2024"'
     #[arg(long = "param", value_name = "KEY=VALUE", value_parser = key_value)]
     pub params: Vec<(String, String)>,
     /// Also what is fresh still
@@ -90,7 +90,10 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
             Some(_) if args.dry_run => Err(Failure::unavailable(
                 "a service owns the store; stop it for a dry run, or point store.url at a copy of the file",
             )),
-            Some(client) => through_service(Door::Http(client), target, context.output).await,
+            Some(client) => {
+                client.demand_owner(&context.config)?;
+                through_service(Door::Http(client), target, context.output).await
+            }
             None => in_this_process(&args, target, context, threads).await,
         }
     })
@@ -120,8 +123,11 @@ async fn in_this_process(args: &Args, target: Target, context: Context, threads:
     let progress = actix::spawn(progress::watch(events.listen(), telemetry, Mode::fitting(output.quiet)));
     let door = Door::Direct(service.ledger.clone());
     let Target { domain, kind, params } = target;
+    // The same sync again, after it was cut off, goes on with the job that stands in the ledger.
+    let key = format!("sync {kind} {params}");
+    let job = NewJob::new(domain, kind, params).unique(key, UniqueScope::UntilCompleted);
     let result = tokio::select! {
-        result = run_one(&door, NewJob::new(domain, kind, params), events.listen()) => result,
+        result = run_one(&door, job, events.listen()) => result,
         name = signals.stop() => {
             let reason = format!("{name}: the job is given back and goes on with the next start");
             Err(Failure::new(Exit::Interrupted, reason))

@@ -70,7 +70,7 @@ async fn index() -> HttpResponse {
 }
 
 async fn livez() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "live": true }))
+    HttpResponse::Ok().json(json!({ "live": true, "pid": std::process::id() }))
 }
 
 async fn readyz(door: Door, query: Query) -> Answer {

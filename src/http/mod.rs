@@ -285,7 +285,7 @@ mod tests {
     #[actix_rt::test]
     async fn health_follows_the_store_and_the_phase() {
         let server = start(None);
-        assert_eq!(server.get("/livez").await, (StatusCode::OK, json!({ "live": true })));
+        assert_eq!(server.get("/livez").await, (StatusCode::OK, json!({ "live": true, "pid": std::process::id() })));
         assert_eq!(server.get("/readyz").await, (StatusCode::OK, json!({ "ready": true, "checks": [] })));
         let (status, body) = server.get("/readyz?verbose").await;
         assert_eq!(

@@ -78,6 +78,7 @@ CREATE TABLE jobs (
     enqueued_at INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
     crashes INTEGER NOT NULL DEFAULT 0,
+    ran_ms INTEGER NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0,
     owner TEXT,
     lease_until INTEGER,
@@ -169,5 +170,7 @@ CREATE INDEX jobs_ready ON jobs (domain, kind, priority, id) WHERE state = 'wait
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE unique_held = 1;
 
 CREATE INDEX rejected_records_domain ON rejected_records (domain, id);
+
+CREATE INDEX rejected_records_nameless ON rejected_records (job) WHERE key IS NULL;
 
 CREATE INDEX snapshot_keys_job ON snapshot_keys (job);

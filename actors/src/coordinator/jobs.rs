@@ -39,6 +39,8 @@ pub(super) struct RunningJob {
     pub(super) kind: Name,
     attempt: u32,
     since: Instant,
+    /// What its earlier tries took.
+    ran_before: Duration,
     task: Task,
 }
 
@@ -59,6 +61,11 @@ impl Drop for Task {
 impl RunningJob {
     pub(super) fn is_recording(&self) -> bool {
         self.task.recording.get()
+    }
+
+    /// Over all its tries.
+    fn ran(&self, now: Instant) -> Duration {
+        self.ran_before + (now - self.since)
     }
 }
 
@@ -94,7 +101,7 @@ impl<D: Domain> Coordinator<D> {
             attempt = job.attempt,
             actor = &*self.name,
         );
-        let since = Instant::now();
+        let (since, ran_before) = (Instant::now(), job.ran);
         let recording = Rc::new(Cell::new(false));
         let ended = recording.clone();
         let task = async move {
@@ -131,7 +138,7 @@ impl<D: Domain> Coordinator<D> {
         };
         let handle = actix::spawn(task.instrument(span)).abort_handle();
         let task = Task { handle, recording };
-        self.running.insert(id, RunningJob { lease, kind, attempt, since, task });
+        self.running.insert(id, RunningJob { lease, kind, attempt, since, ran_before, task });
         self.count_in_flight();
     }
 
@@ -167,12 +174,12 @@ impl<D: Domain> Coordinator<D> {
         let now = Instant::now();
         let settings = self.settings.borrow().clone();
         let is_stuck = |running: &RunningJob| {
-            !running.is_recording() && now - running.since > settings.kind(&running.kind).stuck_after
+            !running.is_recording() && running.ran(now) > settings.kind(&running.kind).stuck_after
         };
         let stuck = self.running.iter().filter(|(_, running)| is_stuck(running)).map(|(id, _)| *id);
         for id in stuck.collect::<Vec<JobId>>() {
             let Some(running) = self.running.get(&id) else { continue };
-            let reason = format!("stuck: it ran for {:?}", now - running.since);
+            let reason = format!("stuck: it ran for {:?}", running.ran(now));
             tracing::warn!(job_id = %id, domain = &*self.name, kind = &*running.kind, reason, "cancel job");
             let outcome = Outcome::Cancelled { reason: reason.clone() };
             let Some(running) = self.let_go(id, outcome.as_str(), Some(reason)) else { continue };

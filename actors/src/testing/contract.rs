@@ -64,6 +64,7 @@ pub const PROMISES: &[Promise] = &[
     ("renew_answers_the_lost", |ledger| renew_answers_the_lost(ledger).boxed_local()),
     ("a_commit_moves_the_checkpoint", |ledger| a_commit_moves_the_checkpoint(ledger).boxed_local()),
     ("a_commit_told_twice_counts_once", |ledger| a_commit_told_twice_counts_once(ledger).boxed_local()),
+    ("what_tries_ran_adds_up", |ledger| what_tries_ran_adds_up(ledger).boxed_local()),
     ("stale_writes_are_refused_and_counted", |ledger| stale_writes_are_refused_and_counted(ledger).boxed_local()),
     ("every_outcome_has_its_state", |ledger| every_outcome_has_its_state(ledger).boxed_local()),
     ("only_tries_that_count_burn_attempts", |ledger| only_tries_that_count_burn_attempts(ledger).boxed_local()),

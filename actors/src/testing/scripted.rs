@@ -265,6 +265,7 @@ mod tests {
             lease: Lease { job: id, fence: 1 },
             checkpoint: Checkpoint::default(),
             enqueued_at: Timestamp(0),
+            ran: std::time::Duration::ZERO,
         }
     }
 

@@ -9,12 +9,14 @@
 //!
 //! It follows no pages and keeps nothing but the organisation's currency.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_actors::job::Fault;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::domains::catalog::model::{Body, Extent, GroupRecord, Listing, Organisations};
 use crate::upstreams::Upstream;
@@ -29,6 +31,8 @@ pub const HEALTH_PATH: &str = GROUPS_PATH;
 const GROUPS_PATH: &str = "/organisation/groups";
 /// The currency is worth this many calls; without it rows have none.
 const CURRENCY_TRIES: u32 = 3;
+/// After that many in vain it is left alone for this long.
+const CURRENCY_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// The HTTP client as this module sees it; tests script it.
 #[async_trait]
@@ -67,7 +71,15 @@ pub enum Listed {
 #[derive(Clone)]
 pub struct EsimGo {
     transport: Arc<dyn Transport>,
-    currency: Arc<OnceCell<Option<Arc<str>>>>,
+    currency: Arc<Currency>,
+}
+
+/// What is known of the organisation's currency.
+#[derive(Default)]
+struct Currency {
+    known: OnceCell<Option<Arc<str>>>,
+    /// When it was last asked for in vain.
+    missed: Mutex<Option<Instant>>,
 }
 
 impl EsimGo {
@@ -92,7 +104,13 @@ impl EsimGo {
         ];
         let raw = self.transport.get("/catalogue", &query).await?;
         match raw.status {
-            200..=299 => split(raw, "bundles").map(|(body, extent)| Listed::Page(body, extent)),
+            200..=299 => match split(raw, "bundles")? {
+                // Taken for a listing of one it would make all others look vanished.
+                (body, _) if body.lone => {
+                    Err(Fault::fail("eSIM Go answered /catalogue with a single record instead of a list of bundles"))
+                }
+                (body, extent) => Ok(Listed::Page(body, extent)),
+            },
             // In the wild: 401 for a large perPage although the key is right. 400 and 413 would be the proper words.
             400 | 401 | 413 if !small => Ok(Listed::Refused),
             // A key that was good for the pages before has not gone bad: try again, and let the attempts run out.
@@ -134,12 +152,27 @@ impl EsimGo {
     }
 
     /// The currency that prices are in; asked once for all clones. `None` when the organisation has none or it cannot
-    /// be had: a catalogue without it is better than none. An outage is passed on, since it will end.
+    /// be had: a catalogue without it is better than none, and after a while it is asked for again. An outage is
+    /// passed on, since it will end.
     pub async fn currency(&self) -> Result<Option<Arc<str>>, Fault> {
-        self.currency.get_or_try_init(|| self.ask_currency()).await.cloned()
+        let Currency { known, missed } = &*self.currency;
+        let last = *missed.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get().is_none() && last.is_some_and(|last| last.elapsed() < CURRENCY_AGAIN) {
+            return Ok(None);
+        }
+        let currency = known.get_or_try_init(|| self.ask_currency()).await;
+        match currency {
+            Ok(currency) => Ok(currency.clone()),
+            Err(Missed::Outage(fault)) => Err(fault),
+            Err(Missed::Refused(reason)) => {
+                tracing::warn!(reason, "the organisation's currency is unknown: prices are stored without it");
+                *missed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(None)
+            }
+        }
     }
 
-    async fn ask_currency(&self) -> Result<Option<Arc<str>>, Fault> {
+    async fn ask_currency(&self) -> Result<Option<Arc<str>>, Missed> {
         let mut reason = String::new();
         for _ in 0..CURRENCY_TRIES {
             match self.transport.get("/organisation", &[]).await {
@@ -153,7 +186,7 @@ impl EsimGo {
                     break;
                 }
                 Err(fault @ (Fault::Unavailable { .. } | Fault::Cancelled | Fault::Retry { after: Some(_), .. })) => {
-                    return Err(fault);
+                    return Err(Missed::Outage(fault));
                 }
                 Err(Fault::Retry { reason: again, after: None }) => reason = again,
                 Err(fault @ (Fault::Fail { .. } | Fault::Reject { .. })) => {
@@ -162,9 +195,16 @@ impl EsimGo {
                 }
             }
         }
-        tracing::warn!(reason, "the organisation's currency is unknown: prices are stored without it");
-        Ok(None)
+        Err(Missed::Refused(reason))
     }
+}
+
+/// Why the currency could not be had.
+enum Missed {
+    /// It will end, and the page waits for it.
+    Outage(Fault),
+    /// The page goes on without.
+    Refused(String),
 }
 
 fn read_currency(body: &[u8]) -> serde_json::Result<Option<Arc<str>>> {

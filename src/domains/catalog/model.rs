@@ -80,6 +80,8 @@ pub struct Answer {
 pub struct Body {
     text: String,
     records: Vec<Range<usize>>,
+    /// The answer is itself the one record.
+    pub lone: bool,
 }
 
 /// What an answer tells of the whole listing. The bare array tells neither.
@@ -101,7 +103,7 @@ impl Body {
         let mut reader = serde_json::Deserializer::from_str(&text);
         let envelope = EnvelopeSeed { list }.deserialize(&mut reader)?;
         reader.end()?;
-        let extent = envelope.extent;
+        let (extent, lone) = (envelope.extent, envelope.records.is_none());
         let records = match envelope.records {
             // The records are slices of `text`: their addresses say where.
             Some(records) => records
@@ -113,7 +115,7 @@ impl Body {
                 .collect(),
             None => std::iter::once(0..text.len()).collect(),
         };
-        Ok((Self { text, records }, extent))
+        Ok((Self { text, records, lone }, extent))
     }
 
     pub fn records(&self) -> impl Iterator<Item = &str> {

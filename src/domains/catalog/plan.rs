@@ -245,6 +245,7 @@ mod tests {
             lease: Lease { job: JobId(1), fence: 1 },
             checkpoint: Checkpoint::default(),
             enqueued_at: Timestamp(0),
+            ran: Duration::ZERO,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::store::sqlite::record;
 use crate::store::sqlite::tx::{OpResult, Tx};
 
 const RUN_AGAIN: &str = "
-UPDATE jobs SET state = 'waiting', run_at = ?2, attempt = 0, crashes = 0, finished_at = NULL, cause = NULL,
+UPDATE jobs SET state = 'waiting', run_at = ?2, attempt = 0, crashes = 0, ran_ms = 0, finished_at = NULL, cause = NULL,
     message = NULL, bytes = 0, unique_held = (unique_key IS NOT NULL AND coalesce(unique_until > ?2, 1))
 WHERE id = ?1";
 

@@ -1,5 +1,7 @@
 //! Moves jobs between `waiting` and `active`: claim, renew, release, rescue.
 
+use std::time::Duration;
+
 use longshore_actors::checkpoint::Checkpoint;
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{Job, JobId, Lease, State};
@@ -22,7 +24,7 @@ pub(super) const READY: &str = "
 SELECT id, priority FROM jobs WHERE state = 'waiting' AND domain = ?1 AND kind = ?2 ORDER BY priority, id LIMIT ?3";
 
 const LOOK: &str = "
-SELECT kind, params, parent, attempt + 1, crashes, fence + 1, checkpoint, enqueued_at FROM jobs WHERE id = ?1";
+SELECT kind, params, parent, attempt + 1, crashes, fence + 1, checkpoint, enqueued_at, ran_ms FROM jobs WHERE id = ?1";
 
 const START: &str = "
 UPDATE jobs SET state = 'active', attempt = attempt + 1, fence = fence + 1, owner = ?2, lease_until = ?3,
@@ -96,6 +98,7 @@ fn claimed_job(row: &Row<'_>, id: JobId, names: &mut Names, claim: &Claim) -> ru
         lease: Lease { job: id, fence: row.get(5)? },
         checkpoint,
         enqueued_at: Timestamp(row.get(7)?),
+        ran: Duration::from_millis(u64::try_from(row.get::<_, i64>(8)?).unwrap_or(0)),
     })
 }
 

@@ -47,6 +47,11 @@ fn real(path: &Path) -> Result<PathBuf, OpenError> {
     path.canonicalize().map_err(unwritable)
 }
 
+/// The process that wrote itself into the lock of the file at `path` last; it may have ended since.
+pub fn owner(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(lock_path(&path.canonicalize().ok()?)).ok()?.trim().parse().ok()
+}
+
 /// `data.db` is locked by `data.db.lock`. The file stays when the lock ends: to delete it would race with the next.
 fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -53,6 +53,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::store::sqlite::lock::owner;
 pub use crate::store::sqlite::open::{OpenError, Settings, Synchronous, status};
 
 use crate::store::batch::{Batch, Cell, Row};

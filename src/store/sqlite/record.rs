@@ -24,7 +24,7 @@ UPDATE jobs SET owner = NULL, lease_until = NULL, fence = fence + 1, message = ?
 
 const GIVE_BACK: &str = "
 UPDATE jobs SET state = ?2, run_at = coalesce(?3, run_at), attempt = ?4, message = coalesce(?5, message),
-    owner = NULL, lease_until = NULL
+    ran_ms = ran_ms + max(?6 - started_at, 0), owner = NULL, lease_until = NULL
 WHERE id = ?1";
 
 const SYNC_SUCCESS: &str = "
@@ -106,7 +106,7 @@ fn give_back(tx: &mut Tx<'_>, head: &Head, back: Back<'_>, now: Timestamp) -> Op
     let state = if until.is_some() { State::Delayed } else { State::Waiting };
     // An interruption says nothing about the job; a message it has from an earlier try stays.
     let message = until.map(|_| reason);
-    tx.execute(GIVE_BACK, params![head.id.0, state.as_str(), until.map(|until| until.0), attempt, message])?;
+    tx.execute(GIVE_BACK, params![head.id.0, state.as_str(), until.map(|until| until.0), attempt, message, now.0])?;
     tx.effects.moved(&head.domain, &head.kind, State::Active, state);
     if let Some(until) = until {
         tx.effects.delayed(until);

@@ -14,6 +14,8 @@ use crate::store::table::Table;
 /// One row a page: a row a key would cost as much as looking the record up.
 const SEE: &str = "INSERT INTO snapshot_keys (job, keys) VALUES (?1, ?2)";
 
+const NAMELESS: &str = "SELECT count(*) FROM rejected_records WHERE job = ?1 AND key IS NULL";
+
 /// Rows marked, or why none was.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removed {
@@ -45,6 +47,13 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
         count(tx, &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"), params![value])?;
     let vanished = vanished(tx, table, column, key, params![value, job.0])?;
     let gone = vanished.len() as u64;
+    let nameless = count(tx, NAMELESS, params![job.0])?;
+    if gone > 0 && nameless >= gone && !guard.lifted {
+        let note = format!(
+            "nothing was removed: {nameless} records came without a readable key and may be the {gone} that are missing"
+        );
+        return Ok(Removed::Nothing { note });
+    }
     if !guard.allows(gone, live) {
         let (ratio, rows) = (guard.ratio * 100.0, guard.rows);
         return Err(LedgerError::Guard(format!(

@@ -449,6 +449,23 @@ async fn what_vanished_from_a_complete_snapshot_is_marked_and_comes_back() {
 }
 
 #[tokio::test]
+async fn records_without_a_readable_key_may_be_those_that_seem_gone() {
+    let harness = Harness::new();
+    let lease = harness.start().await;
+    harness.commit(lease, Part::Page(0), page("a", &["x", "y", "z"], 1)).await.unwrap();
+    harness.record(lease, done()).await;
+
+    let lease = harness.start().await;
+    let reject = || Reject { key: None, reason: "no name".into(), raw: "{}".into() };
+    let receipt = Receipt { rejects: vec![reject(), reject()], ..Receipt::new(lease, Part::Page(0)) };
+    let delivery = Arc::new(Delivery { batch: page("a", &["x"], 1), receipt, received: 3 });
+    Store::commit(&harness.store, delivery, NOW).await.unwrap();
+    let closed = harness.commit(lease, Part::Closing, closing("a", 0, OPEN_GUARD)).await.unwrap();
+    assert!(closed.note.unwrap().contains("2 records came without a readable key"));
+    assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 3);
+}
+
+#[tokio::test]
 async fn an_incomplete_snapshot_removes_nothing_and_says_so() {
     let harness = Harness::new();
     let lease = harness.start().await;

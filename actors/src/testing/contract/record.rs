@@ -1,11 +1,13 @@
 //! Promises of `commit`, `record` and `record_crash`: each part once, stale leases refused, each outcome its state.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{at, claim_one, complete, end, failure, inserted, job, put, show, start, state, write};
 use crate::checkpoint::{Checkpoint, Counts, Part};
 use crate::job::{FailCause, Lease, Outcome, State};
-use crate::ledger::{Ledger, LedgerError, Receipt, Record, Reject};
+use crate::ledger::{Change, Ledger, LedgerError, Receipt, Record, Reject};
 
 pub async fn a_commit_moves_the_checkpoint(ledger: &dyn Ledger) {
     let first = start(ledger, job(), at(0)).await;
@@ -44,6 +46,21 @@ pub async fn a_commit_told_twice_counts_once(ledger: &dyn Ledger) {
     }
     let row = show(ledger, parent.id).await;
     assert_eq!((row.counts, row.children.open), (inserted(8), 4));
+}
+
+pub async fn what_tries_ran_adds_up(ledger: &dyn Ledger) {
+    let first = start(ledger, job(), at(0)).await;
+    assert_eq!(first.ran, Duration::ZERO);
+    end(ledger, first.lease, Outcome::Snoozed { until: at(50), reason: "down".to_owned() }, at(20)).await;
+    ledger.release(at(60)).await.expect("release");
+    let second = claim_one(ledger, at(70)).await;
+    assert_eq!(second.ran, at(20).since(at(0)), "the wait between two tries is not run");
+    end(ledger, second.lease, Outcome::Interrupted, at(75)).await;
+    let third = claim_one(ledger, at(80)).await;
+    assert_eq!(third.ran, at(25).since(at(0)));
+    end(ledger, third.lease, failure("no"), at(90)).await;
+    ledger.change(third.id, Change::Retry, at(95)).await.expect("retry");
+    assert_eq!(claim_one(ledger, at(99)).await.ran, Duration::ZERO, "an operator's retry begins anew");
 }
 
 pub async fn stale_writes_are_refused_and_counted(ledger: &dyn Ledger) {

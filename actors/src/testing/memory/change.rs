@@ -1,5 +1,7 @@
 //! An operator's word on one job of the table in memory.
 
+use std::time::Duration;
+
 use crate::checkpoint::Checkpoint;
 use crate::clock::Timestamp;
 use crate::job::{JobId, State};
@@ -37,6 +39,7 @@ impl Table {
         }
         row.keyed = row.unique.is_some();
         row.job.attempt = 0;
+        row.ran = Duration::ZERO;
         row.job.crashes = 0;
         row.job.message = None;
         row.job.cause = None;

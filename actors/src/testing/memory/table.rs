@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::checkpoint::{Checkpoint, Counts};
 use crate::clock::Timestamp;
@@ -38,6 +39,8 @@ pub(super) struct Row {
     pub(super) keyed: bool,
     /// Set exactly while the job has an owner.
     lease_until: Option<Timestamp>,
+    /// Of all ended tries.
+    pub(super) ran: Duration,
     on_child_failed: OnChildFailed,
     /// Counts of ended children and theirs.
     below: Counts,
@@ -151,6 +154,7 @@ impl Table {
             keyed: job.unique.is_some(),
             unique: job.unique,
             lease_until: None,
+            ran: Duration::ZERO,
             on_child_failed: job.on_child_failed,
             below: Counts::default(),
             told: Counts::default(),
@@ -202,6 +206,7 @@ impl Table {
                 lease: Lease { job: id, fence: row.job.fence },
                 checkpoint: row.job.checkpoint.clone(),
                 enqueued_at: row.job.enqueued_at,
+                ran: row.ran,
             });
         }
         claimed
@@ -242,6 +247,7 @@ impl Table {
             self.sync(id, entity, &outcome, now);
         }
         let row = self.row(id);
+        row.ran += row.job.started_at.map(|started| now.since(started)).unwrap_or_default();
         match outcome {
             Outcome::Completed { note } => {
                 row.job.message = note;
