@@ -28,17 +28,33 @@ pub struct Counts {
     pub removed: u64,
     /// Put among the rejects.
     pub rejected: u64,
+    /// Came once more within the same page; the last one counts.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub repeated: u64,
 }
 
 impl Counts {
     pub fn add(&mut self, other: &Counts) {
-        let Counts { received, inserted, updated, unchanged, removed, rejected } = other;
+        let Counts { received, inserted, updated, unchanged, removed, rejected, repeated } = other;
         self.received += received;
         self.inserted += inserted;
         self.updated += updated;
         self.unchanged += unchanged;
         self.removed += removed;
         self.rejected += rejected;
+        self.repeated += repeated;
+    }
+
+    /// Takes back what was added before.
+    pub fn subtract(&mut self, other: &Counts) {
+        let Counts { received, inserted, updated, unchanged, removed, rejected, repeated } = other;
+        self.received = self.received.saturating_sub(*received);
+        self.inserted = self.inserted.saturating_sub(*inserted);
+        self.updated = self.updated.saturating_sub(*updated);
+        self.unchanged = self.unchanged.saturating_sub(*unchanged);
+        self.removed = self.removed.saturating_sub(*removed);
+        self.rejected = self.rejected.saturating_sub(*rejected);
+        self.repeated = self.repeated.saturating_sub(*repeated);
     }
 
     pub fn is_zero(&self) -> bool {
@@ -84,8 +100,8 @@ pub struct Checkpoint {
     pub counts: Counts,
 }
 
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 impl Checkpoint {

@@ -66,8 +66,20 @@ pub async fn family_of(door: &Door, job: JobId) -> Result<Vec<JobRecord>, Failur
 /// Prints the result of a sync: a line for the job and each of its children, then the totals.
 pub fn show(output: Output, record: &JobRecord, family: &[JobRecord]) -> Result<(), Failure> {
     output.show(&json!({ "job": record, "children": family }), || {
-        let headings =
-            ["job", "kind", "what", "state", "received", "inserted", "updated", "unchanged", "removed", "rejected", ""];
+        let headings = [
+            "job",
+            "kind",
+            "what",
+            "state",
+            "received",
+            "inserted",
+            "updated",
+            "unchanged",
+            "removed",
+            "rejected",
+            "repeated",
+            "",
+        ];
         let mut table = Table::new(&headings);
         for job in std::iter::once(record).chain(family) {
             let counts = job.counts;
@@ -82,6 +94,7 @@ pub fn show(output: Output, record: &JobRecord, family: &[JobRecord]) -> Result<
                 counts.unchanged.to_string(),
                 counts.removed.to_string(),
                 counts.rejected.to_string(),
+                counts.repeated.to_string(),
                 job.message.clone().unwrap_or_default(),
             ]);
         }

@@ -180,11 +180,11 @@ fn message(job: &JobRecord) -> String {
 
 /// `5000 received: +4900 ~50 =0 -3 !47`, without what is zero.
 fn counts(counts: &Counts) -> String {
-    let Counts { received, inserted, updated, unchanged, removed, rejected } = *counts;
+    let Counts { received, inserted, updated, unchanged, removed, rejected, repeated } = *counts;
     if counts.is_zero() {
         return String::new();
     }
-    let parts = [("+", inserted), ("~", updated), ("=", unchanged), ("-", removed), ("!", rejected)];
+    let parts = [("+", inserted), ("~", updated), ("=", unchanged), ("-", removed), ("!", rejected), ("*", repeated)];
     let parts = parts.iter().filter(|(_, n)| *n > 0).map(|(sign, n)| format!(" {sign}{n}"));
     format!("{received}:{}", parts.collect::<String>())
 }

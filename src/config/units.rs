@@ -18,6 +18,9 @@ const SIZES: [(&str, u64); 7] = [
     ("GB", 1_000_000_000),
 ];
 
+/// A hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// `250ms`, `30s`, `1h30m`, `7d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
@@ -32,7 +35,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         millis = millis.checked_add(number.checked_mul(*factor)?)?;
         rest = &after[word..];
     }
-    Some(Duration::from_millis(millis))
+    // Longer than anybody waits, and short enough to be added to any instant.
+    Some(Duration::from_millis(millis)).filter(|duration| *duration <= LONGEST)
 }
 
 /// `512B`, `64KiB`, `256MiB`, `10MB`.

@@ -10,7 +10,6 @@
 //! - What it does not do: decide what is worth a line, or send lines elsewhere.
 
 mod lines;
-mod performance;
 mod screen;
 
 use std::fmt;
@@ -23,7 +22,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 pub use crate::telemetry::lines::Format;
-pub use crate::telemetry::performance::Performance;
 pub use crate::telemetry::screen::Screen;
 
 use crate::config::{Log, LogFormat};
@@ -91,10 +89,6 @@ pub fn build(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
-    use longshore_actors::checkpoint::Counts;
-    use longshore_actors::job::JobId;
     use tracing::subscriber::with_default;
 
     use super::*;
@@ -161,21 +155,5 @@ mod tests {
         });
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("three"));
-    }
-
-    #[test]
-    fn a_performance_line_says_only_what_is_known() {
-        let lines = logged("info", Format::Json, |_| {
-            let counts = Counts { received: 10, inserted: 9, rejected: 1, ..Counts::default() };
-            let mut line = Performance::new("catalog.full", Duration::from_millis(2_000)).job(JobId(4)).counts(&counts);
-            line.groups = Some(5);
-            line.log();
-        });
-        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-        assert_eq!(line["target"], "longshore::performance");
-        assert_eq!((&line["operation"], &line["duration_ms"]), (&"catalog.full".into(), &2000.into()));
-        assert_eq!((&line["rows"], &line["rows_per_second"], &line["rejected"]), (&10.into(), &5.into(), &1.into()));
-        assert_eq!((&line["job_id"], &line["groups"]), (&4.into(), &5.into()));
-        assert!(line.get("pages").is_none());
     }
 }

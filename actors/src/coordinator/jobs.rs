@@ -300,6 +300,7 @@ fn report<D: Domain>(driver: &Driver<D>, part: &Part, job: &Job, outcome: &Outco
                 unchanged = counts.unchanged,
                 removed = counts.removed,
                 rejected = counts.rejected,
+                repeated = counts.repeated,
                 note = note.as_deref().unwrap_or_default(),
                 "completed"
             );

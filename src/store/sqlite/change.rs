@@ -75,18 +75,8 @@ fn reopen_child(tx: &mut Tx<'_>, parent: JobId, was: State, counts: &Counts) -> 
     let Some(head) = Head::find(tx, parent)? else { return Ok(()) };
     tx.execute(CHILD_REOPENED, params![parent.0, was.as_str()])?;
     let mut total = head.child_counts()?;
-    subtract(&mut total, counts);
+    total.subtract(counts);
     record::set_child_counts(tx, parent, &total)
-}
-
-fn subtract(total: &mut Counts, counts: &Counts) {
-    let Counts { received, inserted, updated, unchanged, removed, rejected } = counts;
-    total.received = total.received.saturating_sub(*received);
-    total.inserted = total.inserted.saturating_sub(*inserted);
-    total.updated = total.updated.saturating_sub(*updated);
-    total.unchanged = total.unchanged.saturating_sub(*unchanged);
-    total.removed = total.removed.saturating_sub(*removed);
-    total.rejected = total.rejected.saturating_sub(*rejected);
 }
 
 /// Cancels a job and all of its descendants that have not ended.

@@ -136,7 +136,7 @@ pub fn write(tx: &mut Tx<'_>, rows: &Rows, changed_at: &str) -> OpResult<Counts>
     for detail in &sql.details {
         details.push((tx.prepare(&detail.delete)?, tx.prepare(&detail.insert)?));
     }
-    let mut counts = Counts::default();
+    let mut counts = Counts { repeated: rows.duplicates(), ..Counts::default() };
     for row in &rows.rows {
         let fresh = match stands(&mut find, table, row)? {
             Stands::Same => {
@@ -192,7 +192,7 @@ fn bind(statement: &mut Statement<'_>, cells: &[Cell]) -> rusqlite::Result<()> {
 /// What [`write()`] would count, by reading alone.
 pub fn compare(conn: &Connection, rows: &Rows) -> OpResult<Counts> {
     let mut statement = conn.prepare(&find(rows.table))?;
-    let mut counts = Counts::default();
+    let mut counts = Counts { repeated: rows.duplicates(), ..Counts::default() };
     for row in &rows.rows {
         match stands(&mut statement, rows.table, row)? {
             Stands::Absent => counts.inserted += 1,

@@ -15,7 +15,8 @@ pub async fn a_commit_moves_the_checkpoint(ledger: &dyn Ledger) {
     let pages = [(Part::Plan, None), (Part::Page(1), Some(json!(2))), (Part::Page(0), Some(json!(1)))];
     for (part, following) in pages {
         let total = (part == Part::Page(0)).then_some(70);
-        let counts = Counts { received: 5, inserted: 1, updated: 1, unchanged: 1, removed: 1, rejected: 1 };
+        let counts =
+            Counts { received: 5, inserted: 1, updated: 1, unchanged: 1, removed: 1, rejected: 1, repeated: 0 };
         expected.merge(part, following.clone(), total, &counts);
         let receipt = Receipt { following, total, ..Receipt::new(first.lease, part) };
         ledger.commit(receipt, counts, at(1)).await.expect("commit");

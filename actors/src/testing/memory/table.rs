@@ -413,7 +413,7 @@ impl Table {
         let told = mem::replace(&mut row.told, counts);
         let parent = row.job.parent;
         if let Some(above) = parent.and_then(|parent| self.rows.get_mut(&parent)) {
-            above.below = less(above.below, told);
+            above.below.subtract(&told);
             above.below.add(&counts);
             let above = above.job.id;
             self.tell_counts(above);
@@ -425,17 +425,5 @@ impl Table {
         if let Some(parent) = parent.filter(|parent| parent.waits_for_children()).map(|parent| parent.job.id) {
             self.complete(parent, now);
         }
-    }
-}
-
-/// What is left of `all` without `part`, which was added to it before.
-fn less(all: Counts, part: Counts) -> Counts {
-    Counts {
-        received: all.received - part.received,
-        inserted: all.inserted - part.inserted,
-        updated: all.updated - part.updated,
-        unchanged: all.unchanged - part.unchanged,
-        removed: all.removed - part.removed,
-        rejected: all.rejected - part.rejected,
     }
 }
