@@ -114,10 +114,16 @@ impl Part {
 
     pub fn status(&self) -> Status {
         let Changing { state, since, job, last, next_wake } = &*self.changing();
+        let depth = self.depth.load(Ordering::Relaxed);
+        // A pool does nothing itself: it is as busy as its mailbox.
+        let state = match (self.kind, *state) {
+            (PartKind::Pool, PartState::Idle) if depth > 0 => PartState::Busy,
+            (_, state) => state,
+        };
         Status {
             name: self.name.clone(),
             kind: self.kind,
-            state: *state,
+            state,
             since: *since,
             job: *job,
             last: last.clone(),
@@ -125,7 +131,7 @@ impl Part {
             done: self.done.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
-            depth: self.depth.load(Ordering::Relaxed),
+            depth,
             capacity: self.capacity.load(Ordering::Relaxed),
         }
     }

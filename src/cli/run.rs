@@ -64,7 +64,11 @@ pub async fn serve(
                 tracing::info!(signal = name, grace = ?config.service.shutdown_grace, "stopping");
                 break;
             }
-            _ = hangup.recv() => reload(&service, &mut config, &source, &telemetry),
+            _ = hangup.recv() => {
+                // Whoever writes the file and signals means one reload.
+                changed = changed_at(source.file.as_deref());
+                reload(&service, &mut config, &source, &telemetry);
+            }
             _ = looks.tick() => {
                 let now = changed_at(source.file.as_deref());
                 if now != changed {
