@@ -205,7 +205,8 @@ pub enum Rescue {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// A final or delayed job runs again now, with fresh attempts and no crashes counted.
+    /// A final or delayed job runs again now, with fresh attempts and no crashes counted. A completed one starts from
+    /// its first page; a failed or cancelled one goes on after its last and asks for its plan's children anew.
     Retry,
     /// A job that has not ended is cancelled; an active one loses its lease and its coordinator is woken.
     Cancel { reason: String },

@@ -7,7 +7,7 @@ use longshore_actors::ledger::{Change, LedgerError};
 use rusqlite::params;
 
 use crate::store::sqlite::enqueue;
-use crate::store::sqlite::head::{End, Head};
+use crate::store::sqlite::head::{self, End, Head};
 use crate::store::sqlite::record;
 use crate::store::sqlite::tx::{OpResult, Tx};
 
@@ -15,6 +15,8 @@ const RUN_AGAIN: &str = "
 UPDATE jobs SET state = 'waiting', run_at = ?2, attempt = 0, crashes = 0, ran_ms = 0, finished_at = NULL, cause = NULL,
     message = NULL, bytes = 0, unique_held = (unique_key IS NOT NULL AND coalesce(unique_until > ?2, 1))
 WHERE id = ?1";
+
+const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?2 WHERE id = ?1";
 
 /// A completed job that runs again starts from its first page. The children it has had stay its children, and are
 /// counted as such.
@@ -36,6 +38,16 @@ pub fn change(tx: &mut Tx<'_>, job: JobId, change: &Change, now: Timestamp) -> O
         Change::Retry => retry(tx, head, now),
         Change::Cancel { reason } => cancel(tx, head, reason, now),
     }
+}
+
+/// The children of a job that failed or was cancelled ended with it, or may have; its plan asks for them anew.
+fn ask_for_children_again(tx: &mut Tx<'_>, head: &Head) -> OpResult<()> {
+    let mut checkpoint = head.checkpoint()?;
+    if checkpoint.planned {
+        checkpoint.planned = false;
+        tx.execute(CHECKPOINT, params![head.id.0, head::json_text(&checkpoint)?])?;
+    }
+    Ok(())
 }
 
 fn retry(tx: &mut Tx<'_>, head: Head, now: Timestamp) -> OpResult<()> {
@@ -64,6 +76,8 @@ fn retry(tx: &mut Tx<'_>, head: Head, now: Timestamp) -> OpResult<()> {
     tx.execute(RUN_AGAIN, params![id.0, now.0])?;
     if head.state == State::Completed {
         tx.execute(START_AFRESH, [id.0])?;
+    } else if head.state.is_final() {
+        ask_for_children_again(tx, &head)?;
     }
     tx.effects.moved(&head.domain, &head.kind, head.state, State::Waiting);
     tx.effects.tally.finished_bytes -= head.bytes;

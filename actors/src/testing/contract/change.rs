@@ -14,13 +14,15 @@ fn cancel() -> Change {
 
 pub async fn retry_starts_afresh(ledger: &dyn Ledger) {
     let cases = [
-        (Outcome::Completed { note: Some("done".to_owned()) }, false),
-        (failure("no"), true),
-        (Outcome::Cancelled { reason: "enough".to_owned() }, true),
-        (Outcome::Retry { at: at(9_999), reason: "busy".to_owned() }, true),
+        // Whether the pages stay committed, and whether the plan's children stay asked for.
+        (Outcome::Completed { note: Some("done".to_owned()) }, false, false),
+        (failure("no"), true, false),
+        (Outcome::Cancelled { reason: "enough".to_owned() }, true, false),
+        (Outcome::Retry { at: at(9_999), reason: "busy".to_owned() }, true, true),
     ];
-    for (outcome, keeps) in cases {
+    for (outcome, keeps, planned) in cases {
         let first = start(ledger, job(), at(0)).await;
+        write(ledger, first.lease, Part::Plan, Counts::default(), at(1)).await.expect("commit");
         write(ledger, first.lease, Part::Page(0), inserted(2), at(1)).await.expect("commit");
         ledger.record_crash(first.lease, "panic".to_owned(), at(1)).await.expect("crash");
         let before = show(ledger, first.id).await.checkpoint;
@@ -29,7 +31,7 @@ pub async fn retry_starts_afresh(ledger: &dyn Ledger) {
         let row = show(ledger, first.id).await;
         assert_eq!((row.state, row.attempt, row.crashes), (State::Waiting, 0, 0), "after {outcome:?}");
         assert_eq!((row.message, row.cause, row.finished_at), (None, None, None), "after {outcome:?}");
-        let expected = if keeps { before } else { Checkpoint::default() };
+        let expected = if keeps { Checkpoint { planned, ..before } } else { Checkpoint::default() };
         assert_eq!(row.checkpoint, expected, "after {outcome:?}");
         let second = claim_one(ledger, at(4)).await;
         assert_eq!((second.id, second.attempt, second.crashes), (first.id, 1, 0));

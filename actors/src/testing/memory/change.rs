@@ -36,6 +36,8 @@ impl Table {
         let row = self.row(id);
         if row.job.state == State::Completed {
             row.job.checkpoint = Checkpoint::default();
+        } else if row.job.state.is_final() {
+            row.job.checkpoint.planned = false;
         }
         row.keyed = row.unique.is_some();
         row.job.attempt = 0;

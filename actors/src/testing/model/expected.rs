@@ -214,6 +214,8 @@ impl Model {
         if job.state == State::Completed {
             job.parts.clear();
             job.inserted = 0;
+        } else if job.state.is_final() {
+            job.parts.remove(&0);
         }
         job.state = State::Waiting;
         (job.attempt, job.crashes, job.finished_at, job.child_failed) = (0, 0, None, false);
