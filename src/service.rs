@@ -138,7 +138,8 @@ impl Service {
         let store = match &scratch {
             // A dry run makes no file where there is none: nothing is in the store then.
             Some((scratch, _)) if !config.store.url.path().exists() => scratch.clone(),
-            Some(_) | None => open_store(config, &clock)?,
+            Some((_, folder)) => open_copy(config.store.url.path(), folder.path(), &clock)?,
+            None => open_store(config, &clock)?,
         };
         let ledger = scratch.as_ref().map_or_else(|| store.ledger(), |(scratch, _)| scratch.ledger());
         let store: Arc<dyn Store> = Arc::new(store);
@@ -230,6 +231,13 @@ impl Service {
 
 /// How long closing the store may take after everything else has ended.
 const CLOSE: Duration = Duration::from_secs(3);
+
+/// A dry run reads a copy: opening a store can migrate it, and gives back what was active.
+fn open_copy(store: &Path, folder: &Path, clock: &Clock) -> Result<SqliteStore, StartError> {
+    let copy = folder.join("store.db");
+    sqlite::copy(store, &copy).map_err(StartError::Store)?;
+    open_file(&copy, sqlite::Synchronous::Normal, clock)
+}
 
 fn scratch(clock: &Clock) -> Result<(SqliteStore, tempfile::TempDir), StartError> {
     let folder = tempfile::Builder::new().prefix("longshore-dry-run").tempdir().map_err(StartError::Scratch)?;

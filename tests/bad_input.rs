@@ -94,7 +94,7 @@ fn a_store_that_another_process_owns() {
     let job = put(&address, "catalog.full", json!({}));
     assert_eq!(job_in(&address, job, &["completed", "failed"])["state"], "completed", "the first goes on");
     let dry = world.ask(&address, &["sync", "catalog", "--dry-run"]);
-    dry.expect(UNAVAILABLE).one_error(&["a service owns the store"]);
+    dry.expect(0);
     service.stop().calm(&[]);
 }
 

@@ -54,7 +54,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::store::sqlite::lock::owner;
-pub use crate::store::sqlite::open::{OpenError, Settings, Synchronous, status};
+pub use crate::store::sqlite::open::{OpenError, Settings, Synchronous, copy, status};
 
 use crate::store::batch::{Batch, Cell, Row};
 use crate::store::sqlite::enqueue::Draft;
