@@ -1,6 +1,6 @@
 //! Everything that happens while the service runs, as one closed enum on one bounded broadcast.
 //!
-//! Logs, counters, progress bars and the dashboard are views of it. A listener that is too slow loses the oldest
+//! Progress bars and whoever waits for a job are views of it. A listener that is too slow loses the oldest
 //! events and is told how many; the work is never slowed by it.
 
 use std::sync::Arc;

@@ -41,7 +41,7 @@ pub enum PartState {
     Stopped,
 }
 
-/// The one record. Written as it is in JSON, in `longshore domains` and on the dashboard.
+/// The one record. Written as it is in JSON, in `longshore domains` and over HTTP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Place in the tree: `catalog`, `catalog/fetch`, `catalog/fetch/1`.
@@ -152,7 +152,7 @@ pub struct Progress {
     pub message: String,
 }
 
-/// A running job, for `jobs show` and the dashboard.
+/// A running job, for `jobs show` and over HTTP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Running {
     pub job: JobId,

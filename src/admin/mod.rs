@@ -1,10 +1,12 @@
-//! The one door for operators: HTTP, command line and dashboard all come through here.
+//! The one door to a running service for operators: HTTP, and the command line through it.
 //!
 //! ```text
-//! command line ─┐                ┌─ ledger, store     what is written down
-//! HTTP ─────────┼─▶ Admin ──────▶┼─ board, schedules  what runs now
-//! dashboard ────┘                └─ tree              restart, park, resize
+//!                               ┌─ ledger, store     what is written down
+//! command line ─▶ HTTP ─▶ Admin ┼─ board, schedules  what runs now
+//!                               └─ tree              restart, park, resize
 //! ```
+//!
+//! Where no service runs, the command line lists, retries and cancels jobs in the ledger itself.
 //!
 //! Everything that comes in is checked here, and every error says what was wrong and what would be right. What it
 //! does not do: know HTTP or a terminal, decide who may (the callers do), or reach into an actor.

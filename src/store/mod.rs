@@ -44,7 +44,7 @@ pub trait Store: Send + Sync + 'static {
 
     async fn sync_states(&self) -> Result<Vec<SyncState>, LedgerError>;
 
-    /// Records that was put aside, newest first.
+    /// Records that were put aside, newest first.
     async fn rejects(&self, domain: Option<&str>, limit: usize) -> Result<Vec<RejectedRecord>, LedgerError>;
 
     /// The instant of a schedule's last fire.

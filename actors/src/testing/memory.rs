@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each call takes the lock once and awaits nothing, so calls are atomic and their order is all there is to know: the
-//! same calls give the same table. It is the ledger of the runtime's tests and of a dry run.
+//! same calls give the same table. It is the ledger of the runtime's tests.
 //!
 //! What it does not do: last (it dies with the process), or be fast (most calls look at every job; so does `stats`).
 

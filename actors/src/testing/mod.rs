@@ -1,7 +1,7 @@
 //! What the tests of both packages share: a ledger in memory, what every ledger must keep, and a scripted domain.
 //!
 //! ```text
-//! contract ─┐                        ┌─ MemoryLedger ◀── also `sync --dry-run`
+//! contract ─┐                        ┌─ MemoryLedger
 //!           ├─▶ any `dyn Ledger` ◀───┤
 //! model ────┘                        └─ the store's own ledgers
 //!

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use longshore_actors::child::{Child, DomainChild};
 use longshore_actors::clock::Clock;
-use longshore_actors::job::NewJob;
+use longshore_actors::job::{Job, NewJob};
 use longshore_actors::ledger::Ledger;
 use longshore_actors::runtime::Runtime;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
@@ -98,7 +98,7 @@ async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Rou
 
     let starts = Arc::new(Starts::default());
     let told = starts.clone();
-    let domain = Noop { started: Arc::new(move |job| told.started(job.params["at"].as_u64())) };
+    let domain = Noop { started: Arc::new(move |job| told.started(job)) };
     let runtime = Runtime::new(ledger.clone(), clock.clone(), threads);
     let board = runtime.board.clone();
     let child: Box<dyn Child> = Box::new(DomainChild::new(domain, settings(jobs.concurrency as usize)));
@@ -151,23 +151,26 @@ fn settings(concurrency: usize) -> DomainSettings {
 /// The instant at which the last job that was enqueued by itself started.
 #[derive(Default)]
 struct Starts {
-    last: Mutex<Option<(u64, Instant)>>,
+    last: Mutex<Option<Instant>>,
     told: Notify,
 }
 
 impl Starts {
-    fn started(&self, number: Option<u64>) {
-        let Some(number) = number else { return };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, Instant::now()));
-        self.told.notify_one();
+    /// The jobs of the bulk are many and not waited for.
+    fn started(&self, job: &Job) {
+        if job.params["alone"] == true {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.told.notify_one();
+        }
     }
 
     async fn latency_of_one(&self, ledger: &Arc<dyn Ledger>, clock: &Clock) -> Result<Duration, Failure> {
         let begun = Instant::now();
-        let job = NewJob::new(noop::DOMAIN, noop::KIND, json!({ "at": 1 }));
+        let job = NewJob::new(noop::DOMAIN, noop::KIND, json!({ "alone": true }));
         ledger.enqueue(vec![job], clock.now()).await?;
         self.told.notified().await;
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(last.map_or(Duration::ZERO, |(_, at)| at.saturating_duration_since(begun)))
+        let last = last.ok_or_else(|| Failure::internal("a job started and its instant was not kept"))?;
+        Ok(last.saturating_duration_since(begun))
     }
 }

@@ -6,6 +6,7 @@ use longshore_actors::job::{JobId, State};
 use longshore_actors::ledger::{Change, LedgerError};
 use rusqlite::params;
 
+use crate::store::sqlite::commit;
 use crate::store::sqlite::enqueue;
 use crate::store::sqlite::head::{self, End, Head};
 use crate::store::sqlite::record;
@@ -15,8 +16,6 @@ const RUN_AGAIN: &str = "
 UPDATE jobs SET state = 'waiting', run_at = ?2, attempt = 0, crashes = 0, ran_ms = 0, finished_at = NULL, cause = NULL,
     message = NULL, bytes = 0, unique_held = (unique_key IS NOT NULL AND coalesce(unique_until > ?2, 1))
 WHERE id = ?1";
-
-const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?2 WHERE id = ?1";
 
 /// A completed job that runs again starts from its first page. The children it has had stay its children, and are
 /// counted as such.
@@ -45,7 +44,7 @@ fn ask_for_children_again(tx: &mut Tx<'_>, head: &Head) -> OpResult<()> {
     let mut checkpoint = head.checkpoint()?;
     if checkpoint.planned {
         checkpoint.planned = false;
-        tx.execute(CHECKPOINT, params![head.id.0, head::json_text(&checkpoint)?])?;
+        tx.execute(commit::CHECKPOINT, params![head.id.0, head::json_text(&checkpoint)?])?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::store::sqlite::tx::{OpResult, Tx};
 const REJECT: &str = "
 INSERT INTO rejected_records (domain, kind, key, reason, raw, job, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?2 WHERE id = ?1";
+pub(super) const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?2 WHERE id = ?1";
 
 /// The drafts of a receipt's children, made on the caller's thread.
 pub fn drafts(children: &[NewJob]) -> Vec<Draft> {
