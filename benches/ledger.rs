@@ -10,7 +10,7 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use longshore::domains::catalog::{BUNDLE_GROUPS, BUNDLES};
-use longshore::store::Store;
+use longshore::store::Writer;
 use longshore::store::batch::{Batch, Cell, Rows};
 use longshore::store::sqlite::{Settings, SqliteStore};
 use longshore_actors::checkpoint::Part;
@@ -132,7 +132,7 @@ fn bundles(bencher: Bencher, unchanged: bool) {
 fn upload(fixture: &Fixture, pages: Vec<Arc<Delivery<Batch>>>) {
     fixture.runtime.block_on(async {
         for page in pages {
-            Store::commit(&fixture.store, page, NOW).await.expect("commit");
+            Writer::commit(&mut fixture.store.clone(), page, NOW).await.expect("commit");
         }
     });
 }

@@ -27,7 +27,7 @@ use crate::decide::{Ended, decide};
 use crate::domain::{Delivery, Domain, Fetched, Plan, Settled, Transformed, Uploaded};
 use crate::events::{Event, Events};
 use crate::job::{Fault, Job, Lease, NewJob, Outcome};
-use crate::ledger::{Entity, Ledger, LedgerError, Receipt, Record, Reject};
+use crate::ledger::{Entity, Ledger, LedgerError, LockGuard, Locked, Receipt, Record, Reject};
 use crate::mailbox::{Failure, Mailbox, Room};
 use crate::pages::Pages;
 use crate::settings::KindPolicy;
@@ -140,6 +140,10 @@ impl<D: Domain> Try<'_, D> {
             // Claimed in the moment in which the service was told to end.
             return Err(Ended::Fault(Fault::Cancelled));
         }
+        let _lock = match self.lock().await? {
+            Locked::Held(guard) => guard,
+            Locked::Taken { by } => return Ok(Some(format!("skipped: locked by {by}"))),
+        };
         self.progress("plan");
         let plan = self.driver.domain.plan(self.job).await.map_err(|fault| self.ended_by(fault))?;
         let Plan { requests, children, entity: planned, note } = plan;
@@ -153,6 +157,14 @@ impl<D: Domain> Try<'_, D> {
         self.progress("record");
         let notes = self.notes.borrow();
         Ok((!notes.is_empty()).then(|| notes.join("; ")))
+    }
+
+    /// What keeps other programs out, if the kind asks for it.
+    async fn lock(&self) -> Result<Locked, Ended> {
+        match &self.policy.lock {
+            Some(key) => self.driver.ledger.lock(key).await.map_err(|error| Ended::Fault(fault_of(error))),
+            None => Ok(Locked::Held(LockGuard::default())),
+        }
     }
 
     /// The plan's own children, once.

@@ -71,6 +71,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// Deletes finished jobs past their retention, one small batch; call again while `more`.
     async fn prune(&self, retention: Retention, now: Timestamp) -> Result<Pruned, LedgerError>;
 
+    /// Keeps other programs that work on the same tables out, for as long as the answer is held; `key` is what they
+    /// agree on. A ledger that one process owns has nobody to keep out, and always answers `Held`.
+    async fn lock(&self, _key: &str) -> Result<Locked, LedgerError> {
+        Ok(Locked::Held(LockGuard::default()))
+    }
+
     /// The wake-ups of one domain. They carry no data: whoever is woken reads the ledger.
     fn wake(&self, domain: &str) -> Wake;
 
@@ -195,10 +201,37 @@ pub struct Released {
 /// Whose work is to be given back.
 #[derive(Clone, Debug)]
 pub enum Rescue {
-    /// Of this domain, every owner but the one that starts now: it is the only one alive.
+    /// Of this domain, every owner that is known to be dead. Where one process owns the ledger that is everyone but
+    /// the one that starts now; where several nodes share it, also all whose node is alive are left alone.
     Domain { domain: Name, but: Arc<str> },
     /// Leases that ran out before `now`.
     Lapsed { now: Timestamp },
+}
+
+/// The answer to [`Ledger::lock`].
+#[derive(Debug)]
+pub enum Locked {
+    Held(LockGuard),
+    /// Another program has it: its name, as far as it can be told.
+    Taken {
+        by: String,
+    },
+}
+
+/// Lets go when it is dropped, by dropping what it holds.
+#[derive(Default)]
+pub struct LockGuard(Option<Box<dyn Send>>);
+
+impl LockGuard {
+    pub fn new(held: impl Send + 'static) -> Self {
+        Self(Some(Box::new(held)))
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LockGuard").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What an operator may do to a job.

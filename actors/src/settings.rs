@@ -67,6 +67,9 @@ pub struct KindPolicy {
     pub page_tries: u32,
     /// The wait between those.
     pub page_backoff: Backoff,
+    /// While a job of this kind runs, this lock keeps other programs out that work on the same tables; when one of
+    /// them has it, the job has nothing to do.
+    pub lock: Option<String>,
 }
 
 impl Default for KindPolicy {
@@ -80,6 +83,7 @@ impl Default for KindPolicy {
             crashes_max: 3,
             page_tries: 3,
             page_backoff: Backoff::exponential(Duration::from_millis(250), Duration::from_secs(10)),
+            lock: None,
         }
     }
 }

@@ -102,8 +102,15 @@ pub struct JobKind {
     pub concurrency: usize,
     /// Tries of one page within an attempt.
     pub page_tries: u32,
+    /// Keeps other programs out while a job of this kind runs.
+    #[serde(deserialize_with = "nonempty")]
+    pub lock: Option<String>,
     #[serde(deserialize_with = "schedule::schedule")]
     pub schedule: Option<Schedule>,
+}
+
+fn nonempty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
 }
 
 fn backoff<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Backoff, D::Error> {

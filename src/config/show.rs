@@ -11,7 +11,7 @@ use crate::config::{Config, DEFAULTS, defaults};
 const SECRET_KEYS: [&str; 2] = ["api_key", "admin_token"];
 
 /// Keys that a reload applies at once; `*` is any one step, and what lies below a key goes with it.
-const LIVE: [&str; 20] = [
+const LIVE: [&str; 21] = [
     "log.level",
     "retention",
     "upkeep",
@@ -30,6 +30,7 @@ const LIVE: [&str; 20] = [
     "domains.*.jobs.*.timeout",
     "domains.*.jobs.*.stuck_after",
     "domains.*.jobs.*.page_tries",
+    "domains.*.jobs.*.lock",
     "domains.*.jobs.*.concurrency",
     "domains.*.jobs.*.schedule",
 ];

@@ -17,7 +17,7 @@ use longshore_actors::ledger::{
 
 use crate::store::batch::{Batch, Cell, Row};
 use crate::store::table::Table;
-use crate::store::{Committed, RejectedRecord, Store, SyncState};
+use crate::store::{Committed, RejectedRecord, Store, SyncState, Writer};
 
 /// Shared by its clones.
 #[derive(Clone, Default)]
@@ -241,8 +241,8 @@ impl Store for FakeStore {
         Arc::new(self.clone())
     }
 
-    async fn commit(&self, _delivery: Arc<Delivery<Batch>>, _now: Timestamp) -> Result<Committed, LedgerError> {
-        Ok(Committed::default())
+    async fn writer(&self) -> Result<Box<dyn Writer>, LedgerError> {
+        Err(LedgerError::Unavailable("nothing is written here".to_owned()))
     }
 
     async fn preview(&self, _delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
@@ -301,6 +301,19 @@ impl Store for FakeStore {
 
     async fn take_quota(&self, _provider: &str, _n: u32, _limit: u32, _now: Timestamp) -> Result<bool, LedgerError> {
         Ok(true)
+    }
+
+    async fn note_quota(&self, _provider: &str, _used: u32, _now: Timestamp) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    async fn known(
+        &self,
+        _: &'static Table,
+        _: &'static str,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<String>>, LedgerError> {
+        Ok(vec![None; keys.len()])
     }
 
     async fn probe(&self, _now: Timestamp) -> Result<(), LedgerError> {

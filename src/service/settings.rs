@@ -37,7 +37,8 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
 pub(super) fn domain_settings(name: &str, domain: &config::Domain, config: &Config) -> DomainSettings {
     let pool = |pool: config::Pool| PoolSettings { actors: pool.actors, mailbox: pool.mailbox };
     let kinds = domain.jobs.iter().map(|(kind, policy)| {
-        let config::JobKind { attempts, backoff, timeout, stuck_after, concurrency, page_tries, schedule: _ } = policy;
+        let config::JobKind { attempts, backoff, timeout, stuck_after, concurrency, page_tries, lock, schedule: _ } =
+            policy;
         let policy = KindPolicy {
             attempts: *attempts,
             backoff: *backoff,
@@ -47,6 +48,7 @@ pub(super) fn domain_settings(name: &str, domain: &config::Domain, config: &Conf
             crashes_max: domain.crashes_max,
             page_tries: *page_tries,
             page_backoff: KindPolicy::default().page_backoff,
+            lock: lock.clone(),
         };
         (Name::from(format!("{name}.{kind}")), policy)
     });

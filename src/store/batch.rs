@@ -161,8 +161,8 @@ pub struct Batch {
     /// Keys that this page of a snapshot holds, rejected records included as far as their key is known. Kept in the
     /// store for the job until it ends.
     pub seen: Vec<String>,
-    /// The closing act of a snapshot.
-    pub removal: Option<Removal>,
+    /// The closing acts of a snapshot, one a table.
+    pub removals: Vec<Removal>,
 }
 
 /// Marks the rows of `table` that lie in `scope` and were not seen by this job, if the snapshot is complete and the
@@ -180,6 +180,8 @@ pub struct Removal {
     pub guard: Guard,
     /// A table whose rows are removed with the last row of `table` that names them: table and its key column.
     pub orphans: Option<(&'static Table, &'static str)>,
+    /// Tables whose rows belong to one row of `table`, by this column, and are removed with it.
+    pub owned: &'static [(&'static Table, &'static str)],
 }
 
 /// How much may vanish at once: `max(rows, ratio × rows in scope)`.

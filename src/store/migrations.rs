@@ -30,6 +30,12 @@ pub const SQLITE: &[Migration] = &[
     Migration { version: 2, name: "catalog", sql: include_str!("../../migrations/sqlite/0002_catalog.sql") },
 ];
 
+/// PostgreSQL's, twin by twin.
+pub const POSTGRES: &[Migration] = &[
+    Migration { version: 1, name: "ledger", sql: include_str!("../../migrations/postgres/0001_ledger.sql") },
+    Migration { version: 2, name: "catalog", sql: include_str!("../../migrations/postgres/0002_catalog.sql") },
+];
+
 /// A migration that the database says it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -150,9 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn the_list_counts_from_one_without_gaps() {
+    fn the_lists_count_from_one_without_gaps_and_are_twins() {
         for (index, migration) in SQLITE.iter().enumerate() {
             assert_eq!(migration.version as usize, index + 1);
         }
+        let names = |list: &[Migration]| list.iter().map(|one| (one.version, one.name)).collect::<Vec<_>>();
+        assert_eq!(names(SQLITE), names(POSTGRES));
     }
 }

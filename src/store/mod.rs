@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod migrations;
+pub mod postgres;
 pub mod sqlite;
 pub mod table;
 
@@ -32,11 +33,10 @@ use crate::store::batch::{Batch, Cell, Row};
 pub trait Store: Send + Sync + 'static {
     fn ledger(&self) -> Arc<dyn Ledger>;
 
-    /// Writes a batch and its receipt in one transaction under the receipt's lease. Answers what became of the rows.
-    /// Told twice (the part is held by the checkpoint already), it writes nothing and answers zero counts.
-    async fn commit(&self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError>;
+    /// A way to write rows, for one upload worker to own: on PostgreSQL a connection with its prepared statements.
+    async fn writer(&self) -> Result<Box<dyn Writer>, LedgerError>;
 
-    /// What [`Store::commit`] would do to the rows, by reading alone.
+    /// What [`Writer::commit`] would do to the rows, by reading alone.
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError>;
 
     /// How fresh an entity is; `None` if it was never synced.
@@ -62,6 +62,19 @@ pub trait Store: Send + Sync + 'static {
     /// Takes `n` from the quota of a provider for the day that `now` lies in (UTC); `false` if less is left.
     async fn take_quota(&self, provider: &str, n: u32, limit: u32, now: Timestamp) -> Result<bool, LedgerError>;
 
+    /// Tells what the provider itself says was used of the quota on the day that `now` lies in. The count never goes
+    /// down within a day.
+    async fn note_quota(&self, provider: &str, used: u32, now: Timestamp) -> Result<(), LedgerError>;
+
+    /// The text in `column` of the live rows with these keys, in the order of `keys`; `None` where there is no such
+    /// row or no text. For tables with one key column of text.
+    async fn known(
+        &self,
+        table: &'static table::Table,
+        column: &'static str,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<String>>, LedgerError>;
+
     /// Writes and reads back one row: what readiness means.
     async fn probe(&self, now: Timestamp) -> Result<(), LedgerError>;
 
@@ -78,6 +91,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what was accepted and closes the file or the connections. Later calls are `Unavailable`.
     async fn close(&self);
+}
+
+/// Writes rows with their receipts. Its owner drops it when it fails with [`LedgerError::Unavailable`] and opens
+/// another one.
+#[async_trait]
+pub trait Writer: Send {
+    /// Writes a batch and its receipt in one transaction under the receipt's lease. Answers what became of the rows.
+    /// Told twice (the part is held by the checkpoint already), it writes nothing and answers zero counts.
+    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError>;
 }
 
 /// What a commit did.

@@ -1,12 +1,13 @@
 //! The upload stage of every domain whose target is the store itself.
 //!
 //! ```text
-//! Delivery<Batch> ──▶ Store::commit ──▶ rows + receipt in one transaction        (Settled::WithRows)
+//! Delivery<Batch> ──▶ Writer::commit ─▶ rows + receipt in one transaction        (Settled::WithRows)
 //!                └──▶ Store::preview ─▶ what would change, nothing written       (Settled::Separately, dry run)
 //! ```
 //!
-//! It owns no connection: the store's writer does, and a delivery told twice counts once there. So a worker of this
-//! stage can die at any instant without harm.
+//! Each worker owns its writer, which on PostgreSQL is a connection of its own. One that breaks is dropped and opened
+//! anew with the next delivery; a delivery told twice counts once. So a worker of this stage, or its connection, can
+//! die at any instant without harm.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use longshore_actors::job::Fault;
 use longshore_actors::ledger::LedgerError;
 use longshore_actors::stage::Stage;
 
-use crate::store::Store;
 use crate::store::batch::Batch;
+use crate::store::{Committed, Store, Writer};
 
 /// Where the rows go.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct StoreTarget {
 
 pub struct StoreUpload {
     target: StoreTarget,
+    /// `None` until the first delivery, and after one that found the store out of reach.
+    writer: Option<Box<dyn Writer>>,
 }
 
 impl Stage for StoreUpload {
@@ -38,18 +41,32 @@ impl Stage for StoreUpload {
     type Output = Uploaded;
 
     async fn open(settings: &StoreTarget) -> Result<Self, Fault> {
-        Ok(Self { target: settings.clone() })
+        Ok(Self { target: settings.clone(), writer: None })
     }
 
     async fn run(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Uploaded, Fault> {
-        let StoreTarget { store, clock, dry_run } = &self.target;
-        let (committed, settled) = if *dry_run {
-            (store.preview(delivery).await, Settled::Separately)
+        let (committed, settled) = if self.target.dry_run {
+            (self.target.store.preview(delivery).await, Settled::Separately)
         } else {
-            (store.commit(delivery, clock.now()).await, Settled::WithRows)
+            (self.commit(delivery).await, Settled::WithRows)
         };
         let committed = committed.map_err(fault)?;
         Ok(Uploaded { counts: committed.counts, settled, note: committed.note })
+    }
+}
+
+impl StoreUpload {
+    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
+        // Taken out while it works: if this future is dropped, nobody knows how far it came.
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.target.store.writer().await?,
+        };
+        let committed = writer.commit(delivery, self.target.clock.now()).await;
+        if !matches!(committed, Err(LedgerError::Unavailable(_))) {
+            self.writer = Some(writer);
+        }
+        committed
     }
 }
 
@@ -77,11 +94,26 @@ mod tests {
     use super::*;
     use crate::store::batch::{Cell, Row};
     use crate::store::table::Table;
-    use crate::store::{Committed, RejectedRecord, SyncState};
+    use crate::store::{RejectedRecord, SyncState};
 
     /// Answers commits with one inserted row and previews with one updated; everything else is out of reach.
     struct Scripted {
         guard: bool,
+    }
+
+    struct Pen {
+        guard: bool,
+    }
+
+    #[async_trait]
+    impl Writer for Pen {
+        async fn commit(&mut self, _: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
+            assert_eq!(now, Timestamp(7), "the clock's now");
+            if self.guard {
+                return Err(LedgerError::Guard("60 of 100 rows would go".to_owned()));
+            }
+            Ok(Committed { counts: Counts { inserted: 1, ..Counts::default() }, note: None })
+        }
     }
 
     fn unused<T>() -> Result<T, LedgerError> {
@@ -94,12 +126,8 @@ mod tests {
             panic!("an upload never touches the ledger")
         }
 
-        async fn commit(&self, _: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
-            assert_eq!(now, Timestamp(7), "the clock's now");
-            if self.guard {
-                return Err(LedgerError::Guard("60 of 100 rows would go".to_owned()));
-            }
-            Ok(Committed { counts: Counts { inserted: 1, ..Counts::default() }, note: None })
+        async fn writer(&self) -> Result<Box<dyn Writer>, LedgerError> {
+            Ok(Box::new(Pen { guard: self.guard }))
         }
 
         async fn preview(&self, _: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
@@ -135,6 +163,19 @@ mod tests {
         }
 
         async fn take_quota(&self, _: &str, _: u32, _: u32, _: Timestamp) -> Result<bool, LedgerError> {
+            unused()
+        }
+
+        async fn note_quota(&self, _: &str, _: u32, _: Timestamp) -> Result<(), LedgerError> {
+            unused()
+        }
+
+        async fn known(
+            &self,
+            _: &'static Table,
+            _: &'static str,
+            _: Vec<String>,
+        ) -> Result<Vec<Option<String>>, LedgerError> {
             unused()
         }
 

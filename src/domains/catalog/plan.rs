@@ -208,8 +208,9 @@ pub fn close(settings: &Settings, task: &Task, checkpoint: &Checkpoint) -> Optio
         missing: total.saturating_sub(checkpoint.counts.received),
         guard: Guard { lifted: guard.lifted || *allow_removal, ..guard },
         orphans: Some((&BUNDLES, "name")),
+        owned: &[],
     };
-    Some(Batch { removal: Some(removal), ..Batch::default() })
+    Some(Batch { removals: vec![removal], ..Batch::default() })
 }
 
 /// A duration in its two largest units, for people.
@@ -370,14 +371,14 @@ mod tests {
         assert!(close(&settings, &task(FULL, json!({})), &total(Some(5))).is_none());
         assert!(close(&settings, &task(COUNTRY, json!({"iso": "TR"})), &total(Some(5))).is_none());
 
-        let removal = close(&settings, &group, &total(Some(5))).unwrap().removal.unwrap();
+        let removal = close(&settings, &group, &total(Some(5))).unwrap().removals.remove(0);
         assert_eq!((removal.table, removal.key, removal.missing), (&BUNDLE_GROUPS, "bundle_name", 5));
         assert_eq!(removal.scope, ("group_name", "G".to_owned()));
         assert_eq!(removal.guard, settings.removal_guard);
         assert_eq!(removal.orphans, Some((&BUNDLES, "name")));
 
         let allowed = task(GROUP, json!({"group": "G", "allow_removal": true}));
-        assert!(close(&settings, &allowed, &total(Some(5))).unwrap().removal.unwrap().guard.lifted);
+        assert!(close(&settings, &allowed, &total(Some(5))).unwrap().removals[0].guard.lifted);
     }
 
     #[test]

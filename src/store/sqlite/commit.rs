@@ -54,13 +54,14 @@ pub fn delivery(
         counts.add(&rows::write(tx, rows, &at)?);
     }
     removal::see(tx, head.id, &batch.seen)?;
-    let mut note = None;
-    if let Some(removal) = &batch.removal {
+    let mut notes = Vec::new();
+    for removal in &batch.removals {
         match removal::remove(tx, removal, head.id, &at)? {
             Removed::Rows(removed) => counts.removed += removed,
-            Removed::Nothing { note: why } => note = Some(why),
+            Removed::Nothing { note } => notes.push(note),
         }
     }
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
     settle(tx, &head, checkpoint, receipt, drafts, &counts, now)?;
     Ok(Committed { counts, note })
 }

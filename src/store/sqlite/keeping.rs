@@ -32,6 +32,10 @@ const TAKE: &str = "
 INSERT INTO quotas (provider, day, used) VALUES (?1, ?2, ?3)
 ON CONFLICT (provider, day) DO UPDATE SET used = used + excluded.used";
 
+const NOTE: &str = "
+INSERT INTO quotas (provider, day, used) VALUES (?1, ?2, ?3)
+ON CONFLICT (provider, day) DO UPDATE SET used = max(used, excluded.used)";
+
 /// Days of quotas that are kept, for reports.
 const QUOTA_DAYS: i64 = 31;
 
@@ -87,6 +91,12 @@ pub fn take_quota(tx: &Tx<'_>, provider: &str, n: u32, limit: u32, now: Timestam
         tx.execute("DELETE FROM quotas WHERE provider = ?1 AND day < ?2", params![provider, day - QUOTA_DAYS])?;
     }
     Ok(true)
+}
+
+/// See [`crate::store::Store::note_quota`].
+pub fn note_quota(tx: &Tx<'_>, provider: &str, used: u32, now: Timestamp) -> OpResult<()> {
+    tx.execute(NOTE, params![provider, now.0.div_euclid(MILLIS_A_DAY), used])?;
+    Ok(())
 }
 
 pub fn probe(tx: &Tx<'_>, now: Timestamp) -> OpResult<()> {

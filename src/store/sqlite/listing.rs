@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use longshore_actors::clock::Timestamp;
 use longshore_actors::ledger::LedgerError;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use rust_decimal::Decimal;
 
 use crate::store::batch::{Cell, Row};
@@ -33,6 +33,18 @@ pub fn rows(conn: &Connection, table: &Table, after: &[Cell], limit: usize) -> O
         rows.push(Row { cells, details, hash });
     }
     Ok(rows)
+}
+
+/// See [`crate::store::Store::known`].
+pub fn known(conn: &Connection, table: &Table, column: &str, keys: &[String]) -> OpResult<Vec<Option<String>>> {
+    let key = table.columns[0].name;
+    let sql = format!("SELECT {column} FROM {} WHERE {key} = ? AND removed_at IS NULL", table.name);
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut known = Vec::with_capacity(keys.len());
+    for key in keys {
+        known.push(statement.query_row([key], |row| row.get::<_, Option<String>>(0)).optional()?.flatten());
+    }
+    Ok(known)
 }
 
 fn details(conn: &Connection, table: &Table, owner: &[Cell]) -> OpResult<Vec<Vec<Vec<Cell>>>> {

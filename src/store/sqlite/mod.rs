@@ -64,7 +64,7 @@ use crate::store::sqlite::tally::Tally;
 use crate::store::sqlite::tx::{Memory, OpResult, Tx};
 use crate::store::sqlite::writer::{Message, Writer};
 use crate::store::table::Table;
-use crate::store::{Committed, RejectedRecord, Store, SyncState};
+use crate::store::{self, Committed, RejectedRecord, Store, SyncState};
 
 /// What the writer shows to the outside.
 #[derive(Debug, Default)]
@@ -241,13 +241,9 @@ impl Store for SqliteStore {
         Arc::new(self.clone())
     }
 
-    async fn commit(&self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
-        let drafts = commit::drafts(&delivery.receipt.children);
-        self.write(move |tx| {
-            let Delivery { batch, receipt, received } = &*delivery;
-            commit::delivery(tx, batch, receipt, *received, &drafts, now)
-        })
-        .await
+    /// All writers share the one thread that writes.
+    async fn writer(&self) -> Result<Box<dyn store::Writer>, LedgerError> {
+        Ok(Box::new(self.clone()))
     }
 
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
@@ -302,6 +298,20 @@ impl Store for SqliteStore {
         self.write(move |tx| keeping::take_quota(tx, &provider, n, limit, now)).await
     }
 
+    async fn note_quota(&self, provider: &str, used: u32, now: Timestamp) -> Result<(), LedgerError> {
+        let provider = provider.to_owned();
+        self.write(move |tx| keeping::note_quota(tx, &provider, used, now)).await
+    }
+
+    async fn known(
+        &self,
+        table: &'static Table,
+        column: &'static str,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<String>>, LedgerError> {
+        self.read(move |conn| listing::known(conn, table, column, &keys)).await
+    }
+
     async fn probe(&self, now: Timestamp) -> Result<(), LedgerError> {
         self.write(move |tx| keeping::probe(tx, now)).await
     }
@@ -317,6 +327,18 @@ impl Store for SqliteStore {
             let _ = queue.send(Message::Close).await;
         }
         self.shared.ended.cancelled().await;
+    }
+}
+
+#[async_trait]
+impl store::Writer for SqliteStore {
+    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
+        let drafts = commit::drafts(&delivery.receipt.children);
+        self.write(move |tx| {
+            let Delivery { batch, receipt, received } = &*delivery;
+            commit::delivery(tx, batch, receipt, *received, &drafts, now)
+        })
+        .await
     }
 }
 

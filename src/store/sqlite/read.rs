@@ -190,7 +190,7 @@ pub fn preview(conn: &Connection, batch: &Batch, received: u64, rejected: u64) -
     for rows in &batch.rows {
         counts.add(&rows::compare(conn, rows)?);
     }
-    let note = batch.removal.as_ref().map(|removal| {
+    let note = batch.removals.first().map(|removal| {
         format!("which rows of {} vanished shows only when all pages are in: not previewed", removal.table.name)
     });
     Ok(Committed { counts, note })

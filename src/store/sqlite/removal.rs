@@ -37,7 +37,7 @@ pub fn forget(tx: &Tx<'_>, job: JobId) -> OpResult<()> {
 }
 
 pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<Removed> {
-    let Removal { table, scope: (column, value), key, missing, guard, orphans } = removal;
+    let Removal { table, scope: (column, value), key, missing, guard, orphans, owned } = removal;
     if *missing > 0 {
         let note = format!("nothing was removed: the snapshot is incomplete, {missing} records were not received");
         return Ok(Removed::Nothing { note });
@@ -75,6 +75,9 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
         && !vanished.is_empty()
     {
         removed += remove_orphans(tx, orphan, orphan_key, (table, key), &vanished, at)?;
+    }
+    for (owned, owner) in *owned {
+        removed += remove_owned(tx, owned, owner, &vanished, at)?;
     }
     Ok(Removed::Rows(removed))
 }
@@ -114,6 +117,20 @@ fn remove_orphans(
     );
     let vanished = head::json_text(&vanished)?;
     Ok(tx.execute(&sql, params![at, vanished])? as u64)
+}
+
+/// Marks the rows of a table that belong to what has just vanished.
+fn remove_owned(tx: &Tx<'_>, owned: &Table, owner: &str, vanished: &[String], at: &str) -> OpResult<u64> {
+    if vanished.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!(
+        "UPDATE {} SET removed_at = ?1, changed_at = ?1
+         WHERE {owner} IN (SELECT value FROM json_each(?2)) AND removed_at IS NULL",
+        owned.name
+    );
+    let marked = tx.execute(&sql, params![at, head::json_text(&vanished)?])? as u64;
+    Ok(if owned.link { 0 } else { marked })
 }
 
 fn count(tx: &Tx<'_>, sql: &str, params: impl rusqlite::Params) -> OpResult<u64> {

@@ -108,14 +108,14 @@ fn page(group: &str, names: &[&str], price: i64) -> Batch {
         members.push(vec![text(group), text(name)], vec![]);
     }
     let seen = names.iter().map(|name| (*name).to_owned()).collect();
-    Batch { rows: vec![bundles, members], seen, removal: None }
+    Batch { rows: vec![bundles, members], seen, removals: Vec::new() }
 }
 
 fn closing(group: &str, missing: u64, guard: Guard) -> Batch {
     let scope = ("group_name", group.to_owned());
     let orphans = Some((&BUNDLES, "name"));
-    let removal = Removal { table: &MEMBERS, scope, key: "bundle_name", missing, guard, orphans };
-    Batch { removal: Some(removal), ..Batch::default() }
+    let removal = Removal { table: &MEMBERS, scope, key: "bundle_name", missing, guard, orphans, owned: &[] };
+    Batch { removals: vec![removal], ..Batch::default() }
 }
 
 const OPEN_GUARD: Guard = Guard { rows: 50, ratio: 0.2, lifted: false };
@@ -164,7 +164,7 @@ impl Harness {
     async fn commit(&self, lease: Lease, part: Part, batch: Batch) -> Result<Committed, LedgerError> {
         let received = batch.rows.first().map_or(0, Rows::len) as u64;
         let delivery = Delivery { batch, receipt: Receipt::new(lease, part), received };
-        Store::commit(&self.store, Arc::new(delivery), NOW).await
+        crate::store::Writer::commit(&mut self.store.clone(), Arc::new(delivery), NOW).await
     }
 
     async fn record(&self, lease: Lease, outcome: Outcome) {
@@ -281,11 +281,11 @@ async fn rows_checkpoint_children_and_rejects_commit_together() {
     receipt.rejects = vec![Reject { key: Some("bad".into()), reason: "no price".into(), raw: "{}".into() }];
     let delivery = Arc::new(Delivery { batch: page("a", &["x", "y"], 100), receipt, received: 3 });
     let preview = harness.store.preview(delivery.clone()).await.unwrap();
-    let committed = Store::commit(&harness.store, delivery.clone(), NOW).await.unwrap();
+    let committed = crate::store::Writer::commit(&mut harness.store.clone(), delivery.clone(), NOW).await.unwrap();
     let expected = Counts { received: 3, inserted: 2, rejected: 1, ..Counts::default() };
     assert_eq!(committed.counts, expected);
     assert_eq!(preview.counts, expected);
-    let again = Store::commit(&harness.store, delivery, NOW).await.unwrap();
+    let again = crate::store::Writer::commit(&mut harness.store.clone(), delivery, NOW).await.unwrap();
     assert_eq!(again, Committed::default(), "told twice, it counts once");
 
     let record = harness.job(lease.job).await;
@@ -459,7 +459,7 @@ async fn records_without_a_readable_key_may_be_those_that_seem_gone() {
     let reject = || Reject { key: None, reason: "no name".into(), raw: "{}".into() };
     let receipt = Receipt { rejects: vec![reject(), reject()], ..Receipt::new(lease, Part::Page(0)) };
     let delivery = Arc::new(Delivery { batch: page("a", &["x"], 1), receipt, received: 3 });
-    Store::commit(&harness.store, delivery, NOW).await.unwrap();
+    crate::store::Writer::commit(&mut harness.store.clone(), delivery, NOW).await.unwrap();
     let closed = harness.commit(lease, Part::Closing, closing("a", 0, OPEN_GUARD)).await.unwrap();
     assert!(closed.note.unwrap().contains("2 records came without a readable key"));
     assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 3);

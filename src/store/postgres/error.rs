@@ -1,0 +1,77 @@
+//! What an error of the database means.
+//!
+//! A connection that broke, a server that stops or has no room: `Unavailable`, which burns no attempt. Two
+//! transactions in each other's way: tried again here. Everything else is a bug or a damaged store. Texts hold the
+//! server's message and code, never a value.
+
+use longshore_actors::ledger::LedgerError;
+use tokio_postgres::error::SqlState;
+
+/// Why an operation did not come to its end.
+#[derive(Debug)]
+pub enum OpError {
+    /// It is refused for a reason of the ledger's own.
+    Refused(LedgerError),
+    Database(tokio_postgres::Error),
+}
+
+pub type OpResult<T> = Result<T, OpError>;
+
+impl From<LedgerError> for OpError {
+    fn from(error: LedgerError) -> Self {
+        OpError::Refused(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for OpError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        OpError::Database(error)
+    }
+}
+
+impl From<OpError> for LedgerError {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Refused(error) => error,
+            OpError::Database(error) if is_outage(&error) => LedgerError::Unavailable(describe(&error)),
+            OpError::Database(error) => LedgerError::Broken(describe(&error)),
+        }
+    }
+}
+
+impl OpError {
+    /// Two transactions were in each other's way: the same work, done again, can succeed.
+    pub fn is_conflict(&self) -> bool {
+        let OpError::Database(error) = self else { return false };
+        matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
+    }
+}
+
+/// Whether the same work can succeed later, without anybody changing a line.
+pub fn is_outage(error: &tokio_postgres::Error) -> bool {
+    let Some(code) = error.code() else {
+        // No answer of the server's: the connection broke, or was never made.
+        return true;
+    };
+    // Connection exceptions, lack of resources (disk, memory, connections), the operator's intervention, system errors;
+    // and a server that has become a replica.
+    ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+/// The server's message with its code, or what broke.
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", said.message(), said.code().code());
+    }
+    let mut last: &dyn std::error::Error = error;
+    let mut text = last.to_string();
+    while let Some(source) = last.source() {
+        let more = source.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        last = source;
+    }
+    text
+}

@@ -1,0 +1,138 @@
+//! One connection, or a transaction on it: where statements are run.
+//!
+//! ```text
+//! pool ──▶ Session ──begin──▶ Tx ──commit──▶ durable
+//! own ────▶   │                └─ dropped ─▶ rolled back
+//!             └─ query, execute: a statement of its own
+//! ```
+//!
+//! Every parameter names its type, so that the same text serves both ways of running it: with a statement that is
+//! prepared once on a connection, and, behind a pooler that hands the connection on after each transaction, with an
+//! unnamed one.
+
+use deadpool_postgres::{ClientWrapper, Object};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::store::postgres::error::{OpError, OpResult};
+
+/// A value and what it is to the database.
+pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A connection.
+#[derive(Debug)]
+pub struct Session {
+    held: Held,
+    prepared: bool,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// Goes back to the pool.
+    Pooled(Object),
+    /// Closed with its owner.
+    Own(ClientWrapper),
+}
+
+impl Session {
+    pub fn pooled(object: Object, prepared: bool) -> Self {
+        Self { held: Held::Pooled(object), prepared }
+    }
+
+    pub fn own(client: ClientWrapper, prepared: bool) -> Self {
+        Self { held: Held::Own(client), prepared }
+    }
+
+    /// Whether statements stay prepared, and with them everything that belongs to a session, such as temporary tables.
+    pub fn keeps_state(&self) -> bool {
+        self.prepared
+    }
+
+    pub fn client(&self) -> &ClientWrapper {
+        match &self.held {
+            Held::Pooled(object) => object,
+            Held::Own(client) => client,
+        }
+    }
+
+    pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Vec<Row>> {
+        let client = self.client();
+        if !self.prepared {
+            return Ok(client.query_typed(sql, params).await?);
+        }
+        let statement = client.prepare_typed_cached(sql, &types(params)).await?;
+        Ok(client.query(&statement, &values(params)).await?)
+    }
+
+    /// The only row, or none.
+    pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Option<Row>> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> OpResult<u64> {
+        let client = self.client();
+        if !self.prepared {
+            return Ok(client.execute_typed(sql, params).await?);
+        }
+        let statement = client.prepare_typed_cached(sql, &types(params)).await?;
+        Ok(client.execute(&statement, &values(params)).await?)
+    }
+
+    pub async fn begin(&mut self) -> OpResult<Tx<'_>> {
+        let prepared = self.prepared;
+        let client = match &mut self.held {
+            Held::Pooled(object) => &mut **object,
+            Held::Own(client) => client,
+        };
+        Ok(Tx { inner: client.transaction().await?, prepared })
+    }
+}
+
+/// A transaction; dropped without [`Tx::commit`] it changes nothing.
+pub struct Tx<'a> {
+    inner: deadpool_postgres::Transaction<'a>,
+    prepared: bool,
+}
+
+impl Tx<'_> {
+    pub fn keeps_state(&self) -> bool {
+        self.prepared
+    }
+
+    pub fn inner(&self) -> &deadpool_postgres::Transaction<'_> {
+        &self.inner
+    }
+
+    pub async fn query(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Vec<Row>> {
+        if !self.prepared {
+            return Ok(self.inner.query_typed(sql, params).await?);
+        }
+        let statement = self.inner.prepare_typed_cached(sql, &types(params)).await?;
+        Ok(self.inner.query(&statement, &values(params)).await?)
+    }
+
+    /// The only row, or none.
+    pub async fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Option<Row>> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    pub async fn execute(&self, sql: &str, params: &[Param<'_>]) -> OpResult<u64> {
+        if !self.prepared {
+            return Ok(self.inner.execute_typed(sql, params).await?);
+        }
+        let statement = self.inner.prepare_typed_cached(sql, &types(params)).await?;
+        Ok(self.inner.execute(&statement, &values(params)).await?)
+    }
+
+    pub async fn commit(self) -> OpResult<()> {
+        self.inner.commit().await.map_err(OpError::from)
+    }
+}
+
+fn types(params: &[Param<'_>]) -> Vec<Type> {
+    params.iter().map(|(_, kind)| kind.clone()).collect()
+}
+
+fn values<'a>(params: &[Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|(value, _)| *value).collect()
+}
