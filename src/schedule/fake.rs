@@ -311,7 +311,7 @@ impl Store for FakeStore {
         &self,
         _: &'static Table,
         _: &'static str,
-        keys: Vec<String>,
+        keys: Vec<Cell>,
     ) -> Result<Vec<Option<String>>, LedgerError> {
         Ok(vec![None; keys.len()])
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use rust_decimal::Decimal;
 
 use longshore_actors::clock::Timestamp;
@@ -163,6 +164,17 @@ pub struct Batch {
     pub seen: Vec<String>,
     /// The closing acts of a snapshot, one a table.
     pub removals: Vec<Removal>,
+    /// Files that the rows speak of: in the object store before the rows are written.
+    pub objects: Vec<Object>,
+}
+
+/// A file on its way into the object store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Made from the content, so that the same file is put once and a repeat changes nothing.
+    pub key: String,
+    pub content_type: String,
+    pub bytes: Bytes,
 }
 
 /// Marks the rows of `table` that lie in `scope` and were not seen by this job, if the snapshot is complete and the

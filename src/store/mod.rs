@@ -67,12 +67,12 @@ pub trait Store: Send + Sync + 'static {
     async fn note_quota(&self, provider: &str, used: u32, now: Timestamp) -> Result<(), LedgerError>;
 
     /// The text in `column` of the live rows with these keys, in the order of `keys`; `None` where there is no such
-    /// row or no text. For tables with one key column of text.
+    /// row or no text. For tables with one key column, of text or whole numbers.
     async fn known(
         &self,
         table: &'static table::Table,
         column: &'static str,
-        keys: Vec<String>,
+        keys: Vec<Cell>,
     ) -> Result<Vec<Option<String>>, LedgerError>;
 
     /// Writes and reads back one row: what readiness means.

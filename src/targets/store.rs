@@ -174,7 +174,7 @@ mod tests {
             &self,
             _: &'static Table,
             _: &'static str,
-            _: Vec<String>,
+            _: Vec<Cell>,
         ) -> Result<Vec<Option<String>>, LedgerError> {
             unused()
         }

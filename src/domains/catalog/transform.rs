@@ -66,7 +66,7 @@ fn transform(answer: &Answer) -> Transformed<Batch> {
     }
     let rows = [page.groups, page.bundles, page.memberships];
     let rows = rows.into_iter().filter(|rows| !rows.rows.is_empty()).collect();
-    let batch = Batch { rows, seen: page.seen, removals: Vec::new() };
+    let batch = Batch { rows, seen: page.seen, ..Batch::default() };
     Transformed { rejects: page.rejects, ..Transformed::new(batch, received) }
 }
 

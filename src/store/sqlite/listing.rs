@@ -36,7 +36,7 @@ pub fn rows(conn: &Connection, table: &Table, after: &[Cell], limit: usize) -> O
 }
 
 /// See [`crate::store::Store::known`].
-pub fn known(conn: &Connection, table: &Table, column: &str, keys: &[String]) -> OpResult<Vec<Option<String>>> {
+pub fn known(conn: &Connection, table: &Table, column: &str, keys: &[Cell]) -> OpResult<Vec<Option<String>>> {
     let key = table.columns[0].name;
     let sql = format!("SELECT {column} FROM {} WHERE {key} = ? AND removed_at IS NULL", table.name);
     let mut statement = conn.prepare_cached(&sql)?;

@@ -307,7 +307,7 @@ impl Store for SqliteStore {
         &self,
         table: &'static Table,
         column: &'static str,
-        keys: Vec<String>,
+        keys: Vec<Cell>,
     ) -> Result<Vec<Option<String>>, LedgerError> {
         self.read(move |conn| listing::known(conn, table, column, &keys)).await
     }

@@ -108,7 +108,7 @@ fn page(group: &str, names: &[&str], price: i64) -> Batch {
         members.push(vec![text(group), text(name)], vec![]);
     }
     let seen = names.iter().map(|name| (*name).to_owned()).collect();
-    Batch { rows: vec![bundles, members], seen, removals: Vec::new() }
+    Batch { rows: vec![bundles, members], seen, ..Batch::default() }
 }
 
 fn closing(group: &str, missing: u64, guard: Guard) -> Batch {
