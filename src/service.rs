@@ -9,39 +9,47 @@
 //! apart field by field, so that a forgotten part is a compile error.
 
 mod door;
+mod opening;
+mod rates;
 mod settings;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use longshore_actors::breaker::BreakerPolicy;
+use longshore_actors::breaker::{Breaker, BreakerPolicy};
 use longshore_actors::child::{Child, DomainChild, ServiceChild};
 use longshore_actors::clock::Clock;
 use longshore_actors::domain::Domain;
 use longshore_actors::events::Events;
-use longshore_actors::ledger::Ledger;
+use longshore_actors::ledger::{Ledger, LedgerError};
 use longshore_actors::restart::RestartPolicy;
 use longshore_actors::runtime::Runtime;
 use longshore_actors::shutdown::{Ending, Phase, Phases};
 use longshore_actors::supervisor::Tree;
 use longshore_actors::threads::Threads;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, DomainInfo};
-use crate::config::{self, Config};
+use crate::config::{self, Config, StoreUrl};
 use crate::domains::catalog::{self, Catalog};
 use crate::http::{BindError, HttpServer, HttpSettings};
+use crate::schedule::heartbeat::Heartbeat;
 use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
 use crate::schedule::upkeep::{HealthProbe, Upkeep};
 use crate::schedule::when::WhenError;
 use crate::service::door::TreeDoor;
+use crate::service::opening::{open_copy, scratch};
+use crate::service::rates::Rates;
 use crate::service::settings::{burst, catalog_settings, domain_settings, schedules, upkeep_settings};
-use crate::store::Store;
-use crate::store::sqlite::{self, OpenError, SqliteStore};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, postgres, sqlite};
+use crate::targets::store::StoreTarget;
 use crate::upstreams::{Auth, Upstream, UpstreamError, UpstreamSettings};
+
+pub use crate::service::opening::{make_database, migrations, open_postgres, open_store, process, remove_database};
 
 /// Which parts beside the domains run.
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +58,18 @@ pub struct Parts {
     pub http: bool,
     /// Uploads report what they would change and write nothing; jobs stand in a ledger of their own.
     pub dry_run: bool,
+    /// It runs beside the service for one command: on a shared ledger it is a node of its own, under a name of its own.
+    pub passing: bool,
     /// A transform worker of each domain panics on every so-manieth page, to be watched being restarted.
     pub panic_every: Option<u32>,
 }
 
 impl Parts {
-    pub const ALL: Parts = Parts { scheduler: true, http: true, dry_run: false, panic_every: None };
+    pub const ALL: Parts = 
+        Parts { scheduler: true, http: true, dry_run: false, passing: false, panic_every: None };
     /// What one sync needs.
-    pub const SYNC: Parts = Parts { scheduler: false, http: false, dry_run: false, panic_every: None };
+    pub const SYNC: Parts = 
+        Parts { scheduler: false, http: false, dry_run: false, passing: true, panic_every: None };
 }
 
 /// A service that runs.
@@ -70,7 +82,9 @@ pub struct Service {
     pub address: Option<std::net::SocketAddr>,
     schedules: SchedulesHandle,
     upkeep: Arc<Upkeep>,
-    upstreams: HashMap<&'static str, Upstream>,
+    rates: Arc<Rates>,
+    /// Cancelled when another process took the place of this node: the service is to end.
+    pub replaced: CancellationToken,
     /// Of a dry run: its ledger, and the folder that goes with it.
     scratch: Option<(SqliteStore, tempfile::TempDir)>,
 }
@@ -78,7 +92,12 @@ pub struct Service {
 /// Why the service cannot start: what, where, what to do.
 #[derive(Debug)]
 pub enum StartError {
-    Store(OpenError),
+    Store(sqlite::OpenError),
+    Postgres(postgres::OpenError),
+    /// A database of one's own could not be made or removed.
+    Database(LedgerError),
+    /// The place among the nodes could not be taken.
+    Join(LedgerError),
     Scratch(std::io::Error),
     Upstream(UpstreamError),
     Schedule { name: String, error: WhenError },
@@ -89,6 +108,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Store(error) => error.fmt(f),
+            StartError::Postgres(error) => error.fmt(f),
+            StartError::Database(error) => write!(f, "a database beside the configured one: {error}"),
+            StartError::Join(error) => write!(f, "join the nodes: {error}"),
             StartError::Scratch(error) => write!(f, "cannot make a folder for the dry run's ledger: {error}"),
             StartError::Upstream(error) => error.fmt(f),
             StartError::Schedule { name, error } => write!(f, "schedule {name}: {error}"),
@@ -115,35 +137,23 @@ where
     Ok(system.block_on(work(Threads::Own(runtime))))
 }
 
-/// Opens the configured store, which takes its lock. Blocks; call it before the actors start.
-pub fn open_store(config: &Config, clock: &Clock) -> Result<SqliteStore, StartError> {
-    let config::Store { url, synchronous } = &config.store;
-    let synchronous = match synchronous {
-        config::Synchronous::Full => sqlite::Synchronous::Full,
-        config::Synchronous::Normal => sqlite::Synchronous::Normal,
-    };
-    open_file(url.path(), synchronous, clock)
-}
-
-fn open_file(path: &Path, synchronous: sqlite::Synchronous, clock: &Clock) -> Result<SqliteStore, StartError> {
-    let settings = sqlite::Settings { synchronous, ..sqlite::Settings::default() };
-    SqliteStore::open(path, settings, clock.now()).map_err(StartError::Store)
-}
-
 impl Service {
     /// Builds and starts everything. Call it within [`with_system`].
-    pub fn start(config: &Config, parts: Parts, threads: Threads) -> Result<Service, StartError> {
+    pub async fn start(config: &Config, parts: Parts, threads: Threads) -> Result<Service, StartError> {
         let clock = Clock::system();
+        let process = process(config, &clock);
         let scratch = if parts.dry_run { Some(scratch(&clock)?) } else { None };
-        let store = match &scratch {
+        let store: Arc<dyn Store> = match (&scratch, &config.store.url) {
             // A dry run makes no file where there is none: nothing is in the store then.
-            Some((scratch, _)) if !config.store.url.path().exists() => scratch.clone(),
-            Some((_, folder)) => open_copy(config.store.url.path(), folder.path(), &clock)?,
-            None => open_store(config, &clock)?,
+            (Some((scratch, _)), StoreUrl::Sqlite(path)) if !path.exists() => Arc::new(scratch.clone()),
+            (Some((_, folder)), StoreUrl::Sqlite(path)) => Arc::new(open_copy(path, folder.path(), &clock)?),
+            (_, _) => open_store(config, &clock, process.clone()).await?,
         };
         let ledger = scratch.as_ref().map_or_else(|| store.ledger(), |(scratch, _)| scratch.ledger());
-        let store: Arc<dyn Store> = Arc::new(store);
-        let runtime = Runtime::new(ledger.clone(), clock.clone(), threads);
+        if !parts.dry_run {
+            join(config, parts, &*store).await?;
+        }
+        let runtime = Runtime { process, ..Runtime::new(ledger.clone(), clock.clone(), threads) };
 
         let scheduler = Scheduler::new(schedules(config)?, store.clone(), clock.clone());
         let schedules = scheduler.handle();
@@ -151,6 +161,12 @@ impl Service {
         let mut infos = Vec::new();
         let mut upstreams = HashMap::new();
         let mut probes: Vec<Box<dyn HealthProbe>> = Vec::new();
+        let target = StoreTarget {
+            store: store.clone(),
+            breaker: Arc::new(Breaker::new("store", STORE_BREAKER).with_events(runtime.events.clone())),
+            clock: clock.clone(),
+            dry_run: parts.dry_run,
+        };
         // One block a domain; a new one is added here.
         let config::Domains { catalog } = &config.domains;
         if catalog.domain.enabled {
@@ -158,7 +174,7 @@ impl Service {
             upstreams.insert(catalog::NAME, upstream.clone());
             probes.push(Box::new(UpstreamProbe { upstream: upstream.clone(), path: catalog::HEALTH_PATH }));
             let settings = catalog_settings(catalog, parts);
-            let domain = Catalog::new(settings, upstream, store.clone(), clock.clone());
+            let domain = Catalog::new(settings, upstream, target.clone());
             infos.push(info(&domain));
             domains.push(Box::new(DomainChild::new(domain, domain_settings("catalog", &catalog.domain, config))));
         }
@@ -180,6 +196,14 @@ impl Service {
         let upkeep = Upkeep::new(ledger.clone(), upkeep_settings(config), probes, runtime.board.clone());
         let upkeep = Arc::new(upkeep);
         children.push(upkeep_child(upkeep.clone(), &runtime));
+        let rates = Arc::new(Rates::new(upstreams, config));
+        let sharing = rates.clone();
+        let on_nodes = Box::new(move |nodes| sharing.share(nodes));
+        let heartbeat = Heartbeat::new(store.clone(), config.node.heartbeat, on_nodes);
+        let replaced = heartbeat.replaced();
+        if matches!(config.store.url, StoreUrl::Postgres(_)) && !parts.dry_run {
+            children.push(heartbeat_child(heartbeat, &runtime));
+        }
         let mut address = None;
         if parts.http {
             let config::Service { listen, admin_token, shutdown_grace: _, threads: _ } = &config.service;
@@ -192,7 +216,7 @@ impl Service {
         children.extend(domains);
         let tree = Tree::start(runtime, children);
         tree_slot.set(tree.clone());
-        Ok(Service { tree, store, ledger, admin, address, schedules, upkeep, upstreams, scratch })
+        Ok(Service { tree, store, ledger, admin, address, schedules, upkeep, rates, replaced, scratch })
     }
 
     /// Applies what can change while it runs; the caller has told the difference.
@@ -201,12 +225,8 @@ impl Service {
         for (name, domain) in config.domains.all() {
             // A domain that was not enabled at the start waits for the next one.
             let _ = self.tree.change(name, |settings| *settings = domain_settings(name, domain, config));
-            if let Some(upstream) = self.upstreams.get(name)
-                && let Err(error) = upstream.set_rate(Some(domain.rate_per_second), burst(domain.rate_per_second))
-            {
-                tracing::warn!(domain = name, reason = %error, "set rate");
-            }
         }
+        self.rates.set(config);
         self.schedules.replace(schedules);
         self.upkeep.set(upkeep_settings(config));
         Ok(())
@@ -214,9 +234,15 @@ impl Service {
 
     /// Quiet, drain, stop, and then closes the store; all within the grace and a little.
     pub async fn shutdown(self, grace: Duration) -> Ending {
-        let Service { tree, store, ledger, admin, address: _, schedules: _, upkeep, upstreams: _, scratch } = self;
+        let Service { tree, store, ledger, admin, address: _, schedules: _, upkeep, rates: _, replaced: _, scratch } =
+            self;
         let ending = tree.shutdown(grace).await;
         drop((ledger, admin, upkeep, tree));
+        if scratch.is_none()
+            && let Ok(Err(error)) = tokio::time::timeout(LEAVE, store.leave()).await
+        {
+            tracing::info!(reason = %error, "leave the nodes: the others find out by the heartbeat");
+        }
         // The store answers what it has accepted; a disk that hangs must not hang the process.
         if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
             tracing::warn!("the store did not close in time; what was acknowledged is durable");
@@ -229,21 +255,31 @@ impl Service {
     }
 }
 
+/// A database that restarts is back within seconds, and asking costs little; nobody needs to set it.
+const STORE_BREAKER: BreakerPolicy = BreakerPolicy {
+    failures: 3,
+    open_for: Duration::from_secs(1),
+    open_max: Duration::from_secs(15),
+    half_open_max: 1,
+};
+
+/// How long saying good-bye to the other nodes may take.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// How long closing the store may take after everything else has ended.
 const CLOSE: Duration = Duration::from_secs(3);
 
-/// A dry run reads a copy: opening a store can migrate it, and gives back what was active.
-fn open_copy(store: &Path, folder: &Path, clock: &Clock) -> Result<SqliteStore, StartError> {
-    let copy = folder.join("store.db");
-    sqlite::copy(store, &copy).map_err(StartError::Store)?;
-    open_file(&copy, sqlite::Synchronous::Normal, clock)
-}
-
-fn scratch(clock: &Clock) -> Result<(SqliteStore, tempfile::TempDir), StartError> {
-    let folder = tempfile::Builder::new().prefix("longshore-dry-run").tempdir().map_err(StartError::Scratch)?;
-    // It lives as long as the command; nothing in it needs to survive a power cut.
-    let store = open_file(&folder.path().join("ledger.db"), sqlite::Synchronous::Normal, clock)?;
-    Ok((store, folder))
+/// Takes this process's place among the nodes, where there are any.
+async fn join(config: &Config, parts: Parts, store: &dyn Store) -> Result<(), StartError> {
+    let mut name = opening::node_name(config);
+    if parts.passing {
+        name = format!("{name}.{}", std::process::id());
+    }
+    let given_back = store.join(&name).await.map_err(StartError::Join)?;
+    if given_back > 0 {
+        tracing::info!(node = name, jobs = given_back, "what the last process of this node had is waiting again");
+    }
+    Ok(())
 }
 
 fn info(domain: &impl Domain) -> DomainInfo {
@@ -318,6 +354,14 @@ fn upkeep_child(upkeep: Arc<Upkeep>, runtime: &Runtime) -> Box<dyn Child> {
             upkeep.run(phases.clone(), part).await;
             phases.reached(Phase::Stop).await;
         })
+    }))
+}
+
+fn heartbeat_child(heartbeat: Heartbeat, runtime: &Runtime) -> Box<dyn Child> {
+    let (heartbeat, phases) = (Arc::new(heartbeat), runtime.phases.clone());
+    Box::new(ServiceChild::new("heartbeat", RestartPolicy::default(), move |part| {
+        let (heartbeat, phases) = (heartbeat.clone(), phases.clone());
+        Box::pin(async move { heartbeat.run(phases, part).await })
     }))
 }
 

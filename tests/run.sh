@@ -2,8 +2,9 @@
 # Everything that can be tested, with one command, from a clean clone: format, lints, the tests of both packages, the
 # documentation's examples and the runtime's example. The last line says how many tests passed and how many failed.
 #
-# It needs cargo with rustfmt and clippy, and a C compiler for the embedded SQLite. What is missing it installs where it
-# may: components by rustup, the compiler from the system's packages when it runs as root.
+# It needs cargo with rustfmt and clippy, a C compiler for the embedded SQLite, and the servers that the tests start for
+# themselves: PostgreSQL and PgBouncer. What is missing it installs where it may: components by rustup, the others from
+# the system's packages when it runs as root.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,11 +22,19 @@ give_up() {
     exit 1
 }
 
-install_compiler() {
-    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null || give_up "there is no C compiler (cc): install one"
+# install WHAT PACKAGE...
+install() {
+    local what=$1
+    shift
+    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null || give_up "there is no $what: install $*"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -q && apt-get install -yq --no-install-recommends gcc libc6-dev ||
-        give_up "there is no C compiler (cc), and apt-get could not install one"
+    apt-get update -q && apt-get install -yq --no-install-recommends "$@" ||
+        give_up "there is no $what, and apt-get could not install $*"
+}
+
+# A program on the PATH, or where distributions put servers.
+has() {
+    command -v "$1" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null || [[ -x /usr/sbin/$1 ]]
 }
 
 need_component() {
@@ -55,7 +64,10 @@ step() {
 }
 
 command -v cargo >/dev/null || give_up "there is no cargo: install Rust from https://rustup.rs"
-command -v cc >/dev/null || install_compiler
+has cc || install "C compiler (cc)" gcc libc6-dev
+has initdb || install "PostgreSQL" postgresql
+has pgbouncer || install "PgBouncer" pgbouncer
+has openssl || install "openssl" openssl
 need_component fmt rustfmt
 need_component clippy clippy
 

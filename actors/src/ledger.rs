@@ -65,6 +65,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Jobs, newest first.
     async fn jobs(&self, filter: Filter) -> Result<Vec<JobRecord>, LedgerError>;
 
+    /// How the descendants of a job stand, by kind: its children, theirs, and so on. Those that are pruned are left out.
+    async fn family(&self, job: JobId) -> Result<Vec<KindStats>, LedgerError>;
+
     /// How many jobs stand in which state, by domain and kind. Never scans the jobs.
     async fn stats(&self) -> Result<Stats, LedgerError>;
 
@@ -316,7 +319,7 @@ pub struct Stats {
     pub stale_writes: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindStats {
     pub domain: String,
     pub kind: String,
@@ -329,6 +332,22 @@ pub struct KindStats {
 }
 
 impl KindStats {
+    /// Of so many rows, each with a state and how often it occurs.
+    pub fn add(&mut self, state: State, count: u64) {
+        *match state {
+            State::Waiting => &mut self.waiting,
+            State::Delayed => &mut self.delayed,
+            State::Active => &mut self.active,
+            State::Completed => &mut self.completed,
+            State::Failed => &mut self.failed,
+            State::Cancelled => &mut self.cancelled,
+        } += count;
+    }
+
+    pub fn total(&self) -> u64 {
+        State::ALL.into_iter().map(|state| self.count(state)).sum()
+    }
+
     pub fn count(&self, state: State) -> u64 {
         match state {
             State::Waiting => self.waiting,
@@ -414,6 +433,15 @@ impl Wakes {
     /// Work was put in or given back.
     pub fn work(&self, domain: &str) {
         self.of(domain).work.notify_one();
+    }
+
+    /// Something may have been put in, taken away or put off, and nobody can tell where: all look.
+    pub fn everyone(&self) {
+        for wake in self.domains.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            wake.work.notify_one();
+            wake.revoked.notify_one();
+        }
+        self.due.wake();
     }
 
     /// A lease of this domain was taken away.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use longshore_actors::clock::{Clock, Timestamp};
 use longshore_actors::job::{JobId, NewJob, State};
-use longshore_actors::ledger::{Change, Enqueued, Filter, JobRecord, Ledger, LedgerError, Stats};
+use longshore_actors::ledger::{Change, Children, Enqueued, Filter, JobRecord, KindStats, Ledger, LedgerError, Stats};
 use longshore_actors::shutdown::{Phase, Phases};
 use longshore_actors::stage::StageName;
 use longshore_actors::status::{Board, Progress, Status};
@@ -36,6 +36,9 @@ use crate::store::{RejectedRecord, Store};
 
 /// A listing holds no more; the next page is asked for with `before`.
 pub const LIST_MAX: usize = 500;
+
+/// Jobs that one word of an operator retries; the answer says when there are more.
+const RETRY_MAX: u64 = 10_000;
 
 /// Workers of one pool: more is a slip of the finger.
 pub const ACTORS_MAX: usize = 1024;
@@ -138,6 +141,31 @@ pub struct JobView {
     pub progress: Option<Progress>,
     /// Why it does not run, as far as that can be told.
     pub why: Option<String>,
+    /// How its descendants stand, by kind; only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub family: Vec<KindStats>,
+}
+
+/// Which jobs an operator retries at once: those that failed, and are all of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryRequest {
+    pub domain: Option<String>,
+    pub kind: Option<String>,
+    pub parent: Option<JobId>,
+    /// Needed to retry every failed job there is.
+    pub all: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryAnswer {
+    /// Jobs that wait again.
+    pub retried: u64,
+    pub refused: u64,
+    /// Why the first of those was refused.
+    pub reason: Option<String>,
+    /// The most was reached, and there are more.
+    pub more: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,7 +213,12 @@ impl Admin {
     pub async fn job(&self, id: JobId) -> Result<JobView, AdminError> {
         let filter = Filter { ids: vec![id], limit: 1, ..Filter::default() };
         let found = self.jobs(filter).await?.pop();
-        found.ok_or_else(|| LedgerError::Missing(id).into())
+        let mut view = found.ok_or(LedgerError::Missing(id))?;
+        let Children { open, completed, failed, cancelled } = view.record.children;
+        if open + completed + failed + cancelled > 0 {
+            view.family = self.ledger().family(id).await?;
+        }
+        Ok(view)
     }
 
     pub async fn enqueue(&self, request: EnqueueRequest) -> Result<EnqueueAnswer, AdminError> {
@@ -210,6 +243,11 @@ impl Admin {
     /// Runs jobs again now, with fresh attempts. Each answers for itself.
     pub async fn retry(&self, ids: &[JobId]) -> Vec<(JobId, Result<(), AdminError>)> {
         self.change(ids, Change::Retry).await
+    }
+
+    /// Runs failed jobs again by filter, newest first.
+    pub async fn retry_failed(&self, request: &RetryRequest) -> Result<RetryAnswer, AdminError> {
+        retry_failed(&*self.ledger(), request, self.clock().now()).await
     }
 
     pub async fn cancel(&self, ids: &[JobId], reason: &str) -> Vec<(JobId, Result<(), AdminError>)> {
@@ -292,7 +330,7 @@ impl Admin {
     fn view(&self, record: JobRecord, parts: &[Status]) -> JobView {
         let progress = self.board.running_job(record.id).map(|running| running.progress);
         let why = self.why(&record, parts);
-        JobView { record, progress, why }
+        JobView { record, progress, why, family: Vec::new() }
     }
 
     fn why(&self, record: &JobRecord, parts: &[Status]) -> Option<String> {
@@ -333,6 +371,49 @@ impl Admin {
 
     fn clock(&self) -> &Clock {
         self.board.clock()
+    }
+}
+
+/// See [`Admin::retry_failed`]; also for the command line where no service runs.
+pub async fn retry_failed(
+    ledger: &dyn Ledger,
+    request: &RetryRequest,
+    now: Timestamp,
+) -> Result<RetryAnswer, AdminError> {
+    let RetryRequest { domain, kind, parent, all } = request;
+    if domain.is_none() && kind.is_none() && parent.is_none() && !all {
+        return Err(AdminError::Bad("say which: a domain, a kind, a parent, or all".to_owned()));
+    }
+    let mut answer = RetryAnswer::default();
+    let mut filter = Filter {
+        domain: domain.clone(),
+        kind: kind.clone(),
+        parent: *parent,
+        states: vec![State::Failed],
+        limit: LIST_MAX,
+        ..Filter::default()
+    };
+    loop {
+        let failed = ledger.jobs(filter.clone()).await?;
+        for job in &failed {
+            if answer.retried + answer.refused >= RETRY_MAX {
+                answer.more = true;
+                return Ok(answer);
+            }
+            match ledger.change(job.id, Change::Retry, now).await {
+                Ok(()) => answer.retried += 1,
+                // Ended, pruned or retried meanwhile, or its key is taken: the others are not concerned.
+                Err(error @ (LedgerError::Refused(_) | LedgerError::Missing(_))) => {
+                    answer.refused += 1;
+                    answer.reason.get_or_insert(error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match failed.last() {
+            Some(last) if failed.len() == LIST_MAX => filter.before = Some(last.id),
+            Some(_) | None => return Ok(answer),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
     // About four deaths in the whole demo, however large it is.
     let pages = args.bundles.div_ceil(config.domains.catalog.own.per_page.max(1));
     let panic_every = args.faults.then_some((pages / 4).max(5));
-    let service = Service::start(&config, Parts { panic_every, ..Parts::ALL }, threads)?;
+    let service = Service::start(&config, Parts { panic_every, ..Parts::ALL }, threads).await?;
     introduce(output, &args, &config, sandbox, &service);
 
     let events = &service.tree.runtime().events;
@@ -148,7 +148,7 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
 
 fn introduce(output: Output, args: &Args, config: &Config, sandbox: &Handle, service: &Service) {
     output.remark(&format!("sandbox   {} bundles of eSIM Go at {}", args.bundles, sandbox.base_url()));
-    output.remark(&format!("store     {}", config.store.url.path().display()));
+    output.remark(&format!("store     {}", config.store.url.place()));
     if let Some(address) = service.address {
         output.remark(&format!("control   http://{address}/"));
     }
@@ -158,7 +158,7 @@ fn introduce(output: Output, args: &Args, config: &Config, sandbox: &Handle, ser
 }
 
 fn farewell(output: Output, config: &Config, service: &Service) {
-    let store = config.store.url.path().display();
+    let store = config.store.url.place();
     let at = service.address.map_or_else(String::new, |address| format!(" --set service.listen={address}"));
     output.remark(&format!(
         "\nThe service stays up; look at it from another terminal:\n  \

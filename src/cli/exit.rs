@@ -110,6 +110,9 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match &error {
             StartError::Store(_)
+            | StartError::Postgres(_)
+            | StartError::Database(_)
+            | StartError::Join(_)
             | StartError::Scratch(_)
             | StartError::Bind(BindError::InUse(_) | BindError::Io(..)) => Exit::Unavailable,
             StartError::Upstream(_) | StartError::Schedule { .. } => Exit::Config,

@@ -4,10 +4,10 @@ use clap::Subcommand;
 use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::{Clock, Timestamp};
 use longshore_actors::job::{JobId, State};
-use longshore_actors::ledger::{Children, Filter, JobRecord};
+use longshore_actors::ledger::{Children, Filter, JobRecord, KindStats};
 use serde_json::json;
 
-use crate::admin::LIST_MAX;
+use crate::admin::{LIST_MAX, RetryAnswer, RetryRequest};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{Output, Table, distance, instant, short};
 use crate::cli::remote::{Door, JobView};
@@ -29,10 +29,22 @@ pub enum Command {
         #[arg(value_parser = id)]
         id: JobId,
     },
-    /// Run finished or delayed jobs again now, with fresh attempts
+    /// Run finished or delayed jobs again now, with fresh attempts: these, or all failed ones that fit
     Retry {
-        #[arg(required = true, value_parser = id)]
+        #[arg(value_parser = id, required_unless_present_any = ["failed", "domain", "kind", "parent"])]
         ids: Vec<JobId>,
+        /// Every failed job
+        #[arg(long, conflicts_with = "ids")]
+        failed: bool,
+        /// Failed jobs of this domain
+        #[arg(long, conflicts_with = "ids")]
+        domain: Option<String>,
+        /// Failed jobs of this kind: products.family, or family alone
+        #[arg(long, conflicts_with = "ids")]
+        kind: Option<String>,
+        /// Failed children of this job
+        #[arg(long, conflicts_with = "ids", value_parser = id)]
+        parent: Option<JobId>,
     },
     /// Cancel jobs that have not ended
     Cancel {
@@ -84,7 +96,14 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
                 output.show(&json!({ "jobs": jobs }), || table(&jobs, Clock::system().now()))
             }
             Command::Show { id } => show(&door.job(id).await?, output),
-            Command::Retry { ids } => each(&ids, output, "waiting again", async |id| door.retry(id).await).await,
+            Command::Retry { ids, .. } if !ids.is_empty() => {
+                each(&ids, output, "waiting again", async |id| door.retry(id).await).await
+            }
+            Command::Retry { ids: _, failed, domain, kind, parent } => {
+                let kind = kind.map(|kind| full_kind(kind, domain.as_deref(), &config));
+                let answer = door.retry_failed(&RetryRequest { domain, kind, parent, all: failed }).await?;
+                retried(&answer, output)
+            }
             Command::Cancel { ids, reason } => {
                 each(&ids, output, "cancelled", async |id| door.cancel(id, &reason).await).await
             }
@@ -93,16 +112,33 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
 }
 
 /// A short kind is completed by the domain, or by the one that has it.
+fn full_kind(kind: String, domain: Option<&str>, config: &Config) -> String {
+    let has_it = |name: &&str| config.domains.get(name).is_some_and(|domain| domain.jobs.contains_key(&kind));
+    let owner = domain.or_else(|| config.domains.all().into_iter().map(|(name, _)| name).find(has_it));
+    match owner {
+        Some(owner) if !kind.contains('.') => format!("{owner}.{kind}"),
+        Some(_) | None => kind,
+    }
+}
+
+/// What became of a retry by filter; nothing to retry is no failure.
+fn retried(answer: &RetryAnswer, output: Output) -> Result<(), Failure> {
+    let RetryAnswer { retried, refused, reason, more } = answer;
+    output.show(&json!(answer), || {
+        let mut text = format!("{retried} failed jobs are waiting again");
+        if let Some(reason) = reason {
+            text.push_str(&format!(", {refused} are not: {reason}"));
+        }
+        if *more {
+            text.push_str("; there are more: run it again");
+        }
+        text + "\n"
+    })
+}
+
 fn filter(list: List, config: &Config) -> Filter {
     let List { state, domain, kind, parent, before, limit } = list;
-    let kind = kind.map(|kind| {
-        let has_it = |name: &&str| config.domains.get(name).is_some_and(|domain| domain.jobs.contains_key(&kind));
-        let owner = domain.as_deref().or_else(|| config.domains.all().into_iter().map(|(name, _)| name).find(has_it));
-        match owner {
-            Some(owner) if !kind.contains('.') => format!("{owner}.{kind}"),
-            Some(_) | None => kind,
-        }
-    });
+    let kind = kind.map(|kind| full_kind(kind, domain.as_deref(), config));
     Filter { ids: Vec::new(), domain, kind, states: state, parent, before, limit: limit as usize }
 }
 
@@ -189,16 +225,39 @@ fn counts(counts: &Counts) -> String {
     format!("{received}:{}", parts.collect::<String>())
 }
 
+/// `families 10/50, images 37/120, failed 2`: ended of all, by kind.
+pub fn family_line(family: &[KindStats]) -> String {
+    let kinds = family.iter().map(|stats| {
+        let ended = stats.completed + stats.failed + stats.cancelled;
+        format!("{} {ended}/{}", plural(stats.kind.rsplit('.').next().unwrap_or_default()), stats.total())
+    });
+    let mut parts: Vec<String> = kinds.collect();
+    let failed: u64 = family.iter().map(|stats| stats.failed).sum();
+    if failed > 0 {
+        parts.push(format!("failed {failed}"));
+    }
+    parts.join(", ")
+}
+
+fn plural(noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if noun.ends_with('s') => noun.to_owned(),
+        None => format!("{noun}s"),
+    }
+}
+
 fn show(view: &JobView, output: Output) -> Result<(), Failure> {
-    let JobView { job, progress, why } = view;
+    let JobView { job, progress, why, family } = view;
     let mut json = serde_json::to_value(job).map_err(|error| Failure::internal(error.to_string()))?;
     json["progress"] = json!(progress);
     json["why"] = json!(why);
+    json["family"] = json!(family);
     output.show(&json, || details(view, Clock::system().now()))
 }
 
 fn details(view: &JobView, now: Timestamp) -> String {
-    let JobView { job, progress, why } = view;
+    let JobView { job, progress, why, family } = view;
     let at = |at: Timestamp| format!("{} ({})", instant(at), distance(at, now));
     let mut lines: Vec<(&str, String)> = vec![
         ("job", format!("{} {}", job.id, job.kind)),
@@ -218,6 +277,7 @@ fn details(view: &JobView, now: Timestamp) -> String {
     say("owner", job.owner.clone());
     say("crashes", Some(job.crashes).filter(|crashes| *crashes > 0).map(|crashes| crashes.to_string()));
     say("progress", progress.as_ref().map(|it| format!("{} {}/{} {}", it.step, it.completed, it.total, it.message)));
+    say("family", Some(family_line(family)));
     say("rows", Some(counts(&job.counts)));
     let Children { open, completed, failed, cancelled } = job.children;
     let children = format!("{open} open, {completed} completed, {failed} failed, {cancelled} cancelled");
@@ -300,10 +360,19 @@ mod tests {
     fn a_job_shows_its_history_and_progress() {
         let progress = Progress { step: "pages".into(), completed: 3, total: 9, message: String::new() };
         let why = Some("waits for 4 of its children".to_owned());
-        let text = details(&JobView { job: job(), progress: Some(progress), why }, Timestamp(60_000));
+        let stats = |kind: &str, completed, waiting, failed| KindStats {
+            kind: kind.to_owned(),
+            completed,
+            waiting,
+            failed,
+            ..KindStats::default()
+        };
+        let family = vec![stats("products.family", 9, 40, 1), stats("products.image", 36, 83, 1)];
+        let text = details(&JobView { job: job(), progress: Some(progress), why, family }, Timestamp(60_000));
         assert!(text.starts_with("job         42 catalog.group\n") || text.starts_with("job "), "{text}");
         for wanted in [
             "pages 3/9",
+            "families 10/50, images 37/120, failed 2",
             "because   waits for 4",
             "parent",
             "1970-01-01T00:01:00Z (0s ago)",

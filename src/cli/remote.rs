@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use longshore_actors::clock::Clock;
 use longshore_actors::job::{JobId, NewJob, State};
-use longshore_actors::ledger::{Change, Filter, JobRecord, Ledger, Stats};
+use longshore_actors::ledger::{Change, Filter, JobRecord, KindStats, Ledger, Stats};
 use longshore_actors::status::{Progress, Status};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::admin::{self, AdminError, RetryAnswer, RetryRequest};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::wiring;
 use crate::config::{Config, Secret};
-use crate::store::sqlite;
 
 /// An answer of the control endpoint takes milliseconds; beyond this the service hangs.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -39,6 +39,8 @@ pub struct JobView {
     pub job: JobRecord,
     pub progress: Option<Progress>,
     pub why: Option<String>,
+    /// How its descendants stand, by kind.
+    pub family: Vec<KindStats>,
 }
 
 /// What runs, and how many jobs there are.
@@ -84,7 +86,8 @@ impl Door {
             Door::Direct(ledger) => {
                 let found = ledger.jobs(Filter { ids: vec![id], ..Filter::default() }).await?.pop();
                 let job = found.ok_or_else(|| Failure::failed(format!("there is no job {id}")))?;
-                Ok(JobView { job, progress: None, why: None })
+                let family = ledger.family(id).await?;
+                Ok(JobView { job, progress: None, why: None, family })
             }
             Door::Http(client) => view(client.get(&format!("/api/v1/jobs/{id}"), &[]).await?),
         }
@@ -94,6 +97,21 @@ impl Door {
         match self {
             Door::Direct(ledger) => Ok(ledger.change(id, Change::Retry, Clock::system().now()).await?),
             Door::Http(client) => client.post(&format!("/api/v1/jobs/{id}/retry"), &json!({})).await.map(drop),
+        }
+    }
+
+    /// Failed jobs by filter.
+    pub async fn retry_failed(&self, request: &RetryRequest) -> Result<RetryAnswer, Failure> {
+        match self {
+            Door::Direct(ledger) => {
+                admin::retry_failed(&**ledger, request, Clock::system().now()).await.map_err(|error| match error {
+                    AdminError::Bad(text) => Failure::usage(text),
+                    AdminError::Unavailable(text) => Failure::unavailable(text),
+                    AdminError::Broken(text) => Failure::internal(text),
+                    AdminError::Missing(text) | AdminError::Refused(text) => Failure::failed(text),
+                })
+            }
+            Door::Http(client) => read(client.post("/api/v1/jobs/retry", &json!(request)).await?),
         }
     }
 
@@ -174,16 +192,16 @@ impl Client {
 
     /// The service must be the one that owns the configured store: a demo on the same address must not be asked to
     /// sync what this configuration names.
-    pub fn demand_owner(&self, config: &Config) -> Result<(), Failure> {
-        let path = config.store.url.path();
-        let owner = sqlite::owner(path);
-        if self.pid.is_some() && self.pid == owner {
+    pub async fn demand_owner(&self, config: &Config) -> Result<(), Failure> {
+        if let Some(pid) = self.pid
+            && wiring::is_owner(config, pid).await?
+        {
             return Ok(());
         }
         Err(Failure::unavailable(format!(
             "the service at {} does not own {}: set service.listen or store.url so that both name the same service",
             self.base,
-            path.display()
+            config.store.url.place()
         )))
     }
 
@@ -261,8 +279,9 @@ fn read<T: DeserializeOwned>(json: Value) -> Result<T, Failure> {
 /// Taken apart by hand: a flattened record would lose the numeric keys of its checkpoint.
 fn view(mut json: Value) -> Result<JobView, Failure> {
     let mut take = |key: &str| json.as_object_mut().and_then(|object| object.remove(key)).unwrap_or(Value::Null);
-    let (progress, why) = (take("progress"), take("why"));
-    Ok(JobView { job: read(json)?, progress: read(progress)?, why: read(why)? })
+    let (progress, why, family) = (take("progress"), take("why"), take("family"));
+    let family = if family.is_null() { Vec::new() } else { read(family)? };
+    Ok(JobView { job: read(json)?, progress: read(progress)?, why: read(why)?, family })
 }
 
 fn query(filter: &Filter) -> Vec<(&'static str, String)> {
@@ -345,12 +364,15 @@ mod tests {
         let mut body = record(7);
         body["progress"] = json!({"step": "pages", "completed": 2, "total": 9, "message": ""});
         body["why"] = json!("the domain is parked");
+        body["family"] = json!([{"domain": "d", "kind": "d.a", "waiting": 1, "delayed": 0, "active": 0, "completed": 2,
+            "failed": 0, "cancelled": 0}]);
         let (address, asked) = answering("200 OK", body.to_string()).await;
         let door = Door::Http(Client::new(address, Some(Secret::new("t0ken"))).unwrap());
-        let JobView { job, progress, why } = door.job(JobId(7)).await.unwrap();
+        let JobView { job, progress, why, family } = door.job(JobId(7)).await.unwrap();
         assert_eq!(why.as_deref(), Some("the domain is parked"));
         assert_eq!((job.id, job.checkpoint.beyond.contains_key(&3)), (JobId(7), true));
         assert_eq!(progress.unwrap().total, 9);
+        assert_eq!((family[0].kind.as_str(), family[0].total()), ("d.a", 3));
         let asked = asked.await.unwrap();
         assert!(asked.starts_with("GET /api/v1/jobs/7 ") && asked.contains("authorization: Bearer t0ken"), "{asked}");
     }

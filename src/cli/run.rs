@@ -12,7 +12,7 @@ use longshore_actors::shutdown::Ending;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Context;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::config::{Config, LoadOptions};
 use crate::service::{Parts, Service, with_system};
 use crate::telemetry::Telemetry;
@@ -35,26 +35,27 @@ pub fn execute(_args: Args, context: Context) -> Result<(), Failure> {
     let threads = config.service.threads;
     with_system(threads, |threads| async move {
         let signals = Signals::new()?;
-        let service = Service::start(&config, Parts::ALL, threads)?;
+        let service = Service::start(&config, Parts::ALL, threads).await?;
         tracing::info!(
             listen = service.address.map(tracing::field::display),
-            store = %config.store.url.path().display(),
+            store = %config.store.url.place(),
             "started"
         );
-        serve(service, config, source, telemetry, signals).await;
-        Ok(())
+        serve(service, config, source, telemetry, signals).await
     })
     .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?
 }
 
-/// Until a signal says stop; then the end, which a second signal cuts short.
+/// Until a signal says stop; then the end, which a second signal cuts short. A node whose name was taken ends too, as a
+/// failure.
 pub async fn serve(
     service: Service,
     mut config: Config,
     source: LoadOptions,
     telemetry: Telemetry,
     mut signals: Signals,
-) {
+) -> Result<(), Failure> {
+    let replaced = service.replaced.clone();
     let Signals { terminate, interrupt, reload: hangup } = &mut signals;
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut changed = changed_at(source.file.as_deref());
@@ -64,6 +65,7 @@ pub async fn serve(
                 tracing::info!(signal = name, grace = ?config.service.shutdown_grace, "stopping");
                 break;
             }
+            () = replaced.cancelled() => break,
             _ = hangup.recv() => {
                 // Whoever writes the file and signals means one reload.
                 changed = changed_at(source.file.as_deref());
@@ -79,6 +81,11 @@ pub async fn serve(
         }
     }
     end(service, config.service.shutdown_grace, signals).await;
+    if replaced.is_cancelled() {
+        let name = "another process took the name of this node: give each its own node.name";
+        return Err(Failure::new(Exit::Config, name));
+    }
+    Ok(())
 }
 
 /// The end of a service; a second signal ends the process where it stands, which loses nothing that was acknowledged.
@@ -89,7 +96,7 @@ pub async fn end(service: Service, grace: Duration, mut signals: Signals) {
         }
         name = again(&mut signals) => {
             tracing::warn!(signal = name, "told twice: ending now; the next start gives back what was in flight");
-            std::process::exit(i32::from(crate::cli::exit::Exit::Interrupted.code()));
+            std::process::exit(i32::from(Exit::Interrupted.code()));
         }
     }
 }

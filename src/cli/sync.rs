@@ -90,7 +90,7 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         let service = if args.dry_run { None } else { Client::connect(&context.config).await? };
         match service {
             Some(client) => {
-                client.demand_owner(&context.config)?;
+                client.demand_owner(&context.config).await?;
                 through_service(Door::Http(client), target, context.output).await
             }
             None => in_this_process(&args, target, context, threads).await,
@@ -117,7 +117,7 @@ async fn in_this_process(args: &Args, target: Target, context: Context, threads:
     let Context { config, output, telemetry, .. } = context;
     let mut signals = Signals::new()?;
     let parts = Parts { dry_run: args.dry_run, ..Parts::SYNC };
-    let service = Service::start(&config, parts, threads)?;
+    let service = Service::start(&config, parts, threads).await?;
     let events = &service.tree.runtime().events;
     let progress = actix::spawn(progress::watch(events.listen(), telemetry, Mode::fitting(output.quiet)));
     let door = Door::Direct(service.ledger.clone());

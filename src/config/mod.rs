@@ -34,7 +34,9 @@ pub use crate::config::domain::{Breaker, Domain, JobKind, Pool, Pools, Restart};
 pub use crate::config::problem::{ConfigErrors, Problem, nearest};
 pub use crate::config::schedule::{Missed, Planned, Schedule, When};
 pub use crate::config::secret::{MASK, Secret, mask_password};
-pub use crate::config::service::{Log, LogFormat, Retention, Service, Store, StoreUrl, Synchronous, Upkeep};
+pub use crate::config::service::{
+    Log, LogFormat, Pooler, PostgresUrl, Retention, Service, Store, StoreUrl, Synchronous, ThisNode, Upkeep,
+};
 pub use crate::config::show::{Change, Shown};
 pub use crate::config::tree::Origin;
 pub use crate::config::units::{parse_duration, parse_size, show_duration};
@@ -59,6 +61,7 @@ pub struct LoadOptions {
 pub struct Config {
     pub store: Store,
     pub service: Service,
+    pub node: ThisNode,
     pub log: Log,
     pub retention: Retention,
     pub upkeep: Upkeep,
@@ -116,6 +119,7 @@ impl Config {
         remove_strangers(&mut tree, defaults, "domains", problems);
         let store = read(&mut tree, defaults, "store", View::All, problems);
         let service = read(&mut tree, defaults, "service", View::All, problems);
+        let node = read(&mut tree, defaults, "node", View::All, problems);
         let log = read(&mut tree, defaults, "log", View::All, problems);
         let retention = read(&mut tree, defaults, "retention", View::All, problems);
         let upkeep = read(&mut tree, defaults, "upkeep", View::All, problems);
@@ -123,6 +127,7 @@ impl Config {
         Some(Config {
             store: store?,
             service: service?,
+            node: node?,
             log: log?,
             retention: retention?,
             upkeep: upkeep?,

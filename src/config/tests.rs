@@ -39,7 +39,7 @@ fn an_empty_file_gives_exactly_the_defaults() {
 #[test]
 fn the_defaults_read_as_documented() {
     let config = load("", &[], &[]).unwrap();
-    assert_eq!(config.store.url.path().to_str(), Some("data/longshore.db"));
+    assert_eq!(config.store.url, StoreUrl::Sqlite("data/longshore.db".into()));
     assert_eq!(config.service.listen.to_string(), "127.0.0.1:8500");
     assert_eq!(config.service.shutdown_grace, Duration::from_secs(25));
     assert_eq!(config.retention.bytes_max, 256 << 20);

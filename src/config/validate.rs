@@ -40,13 +40,19 @@ impl Check<'_> {
 /// What is wrong in itself.
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let mut check = Check { config, problems };
-    let Config { store: _, service, log: _, retention, upkeep, domains, notes: _, values: _ } = config;
+    let Config { store, service, node, log: _, retention, upkeep, domains, notes: _, values: _ } = config;
 
     check.within("service.threads", service.threads, 256);
     check.expect(service.shutdown_grace <= DAY, "service.shutdown_grace", "is at most \"1d\"");
+    check.within("store.connections", store.connections, 1000);
+    check.expect(node.heartbeat * 2 < node.lapse, "node.lapse", "is not more than twice node.heartbeat, so one late beat would pass for death");
     check.within("retention.batch", retention.batch, 10_000);
 
     for (key, wait) in [
+        ("store.connect_timeout", store.connect_timeout),
+        ("store.statement_timeout", store.statement_timeout),
+        ("store.poll", store.poll),
+        ("node.heartbeat", node.heartbeat),
         ("upkeep.every", upkeep.every),
         ("upkeep.lease", upkeep.lease),
         ("upkeep.prune_every", upkeep.prune_every),

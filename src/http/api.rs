@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::admin::{Admin, AdminError, EnqueueRequest};
+use crate::admin::{Admin, AdminError, EnqueueRequest, RetryRequest};
 use crate::http::problem::Problem;
 
 const INDEX: &str = "\
@@ -26,6 +26,7 @@ GET  /api/v1/jobs/{id}                        one job, its history and progress
 POST /api/v1/jobs                             {\"domain\", \"kind\", \"params\", \"priority\"}
 POST /api/v1/jobs/{id}/retry
 POST /api/v1/jobs/{id}/cancel                 {\"reason\"}
+POST /api/v1/jobs/retry                       failed ones: {\"domain\", \"kind\", \"parent\"} or {\"all\": true}
 GET  <a href=\"/api/v1/domains\">/api/v1/domains</a>                          every running part, and the queues
 POST /api/v1/domains/{name}/restart           also park, unpark
 POST /api/v1/domains/{name}/pools/{stage}     {\"actors\", \"mailbox\"}; stage: fetch, transform, upload
@@ -52,6 +53,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::scope("/api/v1")
                 .service(jobs)
+                .service(post("/jobs/retry", web::to(retry_failed)))
                 .service(get("/jobs/{id}", web::to(show_job)))
                 .service(post("/jobs/{id}/retry", web::to(retry)))
                 .service(post("/jobs/{id}/cancel", web::to(cancel)))
@@ -128,6 +130,11 @@ async fn retry(door: Door, path: web::Path<String>) -> Answer {
     let id = job_id(&path)?;
     only(door.retry(&[id]).await)?;
     Ok(HttpResponse::Ok().json(door.job(id).await?))
+}
+
+async fn retry_failed(door: Door, body: web::Bytes) -> Answer {
+    let request: RetryRequest = parse(&body)?;
+    Ok(HttpResponse::Ok().json(door.retry_failed(&request).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]

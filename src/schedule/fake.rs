@@ -191,6 +191,18 @@ impl Ledger for FakeStore {
         Ok(rows.jobs.iter().rev().filter(wanted).take(limit).cloned().collect())
     }
 
+    async fn family(&self, job: JobId) -> Result<Vec<KindStats>, LedgerError> {
+        let rows = self.up()?;
+        let mut kinds: BTreeMap<String, KindStats> = BTreeMap::new();
+        for child in rows.jobs.iter().filter(|child| child.parent == Some(job)) {
+            let stats = kinds.entry(child.kind.clone()).or_default();
+            stats.domain.clone_from(&child.domain);
+            stats.kind.clone_from(&child.kind);
+            stats.add(child.state, 1);
+        }
+        Ok(kinds.into_values().collect())
+    }
+
     async fn stats(&self) -> Result<Stats, LedgerError> {
         let rows = self.up()?;
         let mut kinds: BTreeMap<(String, String), KindStats> = BTreeMap::new();

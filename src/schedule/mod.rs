@@ -3,12 +3,14 @@
 //! ```text
 //! when ──▶ missed ──▶ scheduler ──fire──▶ store (one row a fire, and its job, in one transaction)
 //!                     upkeep ──release, rescue, prune──▶ ledger;  ──probe──▶ upstreams
+//!                     heartbeat ──▶ store: this node lives
 //! ```
 //!
-//! [`when`] and [`missed`] decide and are pure; [`scheduler`] and [`upkeep`] are the two running parts.
+//! [`when`] and [`missed`] decide and are pure; [`scheduler`], [`upkeep`] and [`heartbeat`] are the running parts.
 
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod heartbeat;
 pub mod missed;
 pub mod scheduler;
 pub mod upkeep;

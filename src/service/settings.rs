@@ -28,7 +28,6 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
         per_page: *per_page,
         fresh_for: *fresh_for,
         removal_guard: Guard { ratio, rows, lifted: false },
-        dry_run: parts.dry_run,
         panic_every: parts.panic_every,
         ..catalog::Settings::default()
     }

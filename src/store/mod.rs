@@ -89,6 +89,33 @@ pub trait Store: Send + Sync + 'static {
     /// Live rows of a table (`removed_at` is null), for reports and tests.
     async fn count_rows(&self, table: &'static table::Table) -> Result<u64, LedgerError>;
 
+    /// Takes the place of the node `name` among the processes that share the ledger, and gives back what the process
+    /// that had it last left active. Answers how many jobs that were. A store that one process owns has no others.
+    async fn join(&self, _name: &str) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
+
+    /// Says that this node lives, and answers how many do.
+    async fn heartbeat(&self) -> Result<Beat, LedgerError> {
+        Ok(Beat::Alive { nodes: 1 })
+    }
+
+    /// Gives up this node's place: what it left active is anybody's at once.
+    async fn leave(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// All nodes that were seen lately, by name. None where one process owns the store.
+    async fn nodes(&self) -> Result<Vec<NodeStatus>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    /// What of this store others than its owner can read, a line each with what to do about it. A file on disk has its
+    /// permissions.
+    async fn exposed(&self) -> Result<Vec<String>, LedgerError> {
+        Ok(Vec::new())
+    }
+
     /// Finishes what was accepted and closes the file or the connections. Later calls are `Unavailable`.
     async fn close(&self);
 }
@@ -100,6 +127,30 @@ pub trait Writer: Send {
     /// Writes a batch and its receipt in one transaction under the receipt's lease. Answers what became of the rows.
     /// Told twice (the part is held by the checkpoint already), it writes nothing and answers zero counts.
     async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError>;
+}
+
+/// What a heartbeat found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// So many nodes live, this one included.
+    Alive { nodes: usize },
+    /// Another process took this node's name; what this one had is given back.
+    Replaced,
+}
+
+/// One process that shares the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: String,
+    /// As it stands in leases.
+    pub process: String,
+    pub version: String,
+    pub started_at: Timestamp,
+    pub heartbeat_at: Timestamp,
+    /// Its heartbeat has not lapsed.
+    pub alive: bool,
+    /// It is the one that answers.
+    pub this: bool,
 }
 
 /// What a commit did.

@@ -7,15 +7,17 @@
 //!
 //! Each worker owns its writer, which on PostgreSQL is a connection of its own. One that breaks is dropped and opened
 //! anew with the next delivery; a delivery told twice counts once. So a worker of this stage, or its connection, can
-//! die at any instant without harm.
+//! die at any instant without harm. A store that is out of reach opens its breaker: the domains wait, and burn nothing.
 
 use std::sync::Arc;
 
+use longshore_actors::breaker::Breaker;
 use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Delivery, Settled, Uploaded};
 use longshore_actors::job::Fault;
 use longshore_actors::ledger::LedgerError;
 use longshore_actors::stage::Stage;
+use tokio::time::Instant;
 
 use crate::store::batch::Batch;
 use crate::store::{Committed, Store, Writer};
@@ -24,6 +26,8 @@ use crate::store::{Committed, Store, Writer};
 #[derive(Clone)]
 pub struct StoreTarget {
     pub store: Arc<dyn Store>,
+    /// Of the store, shared by all domains that write to it: while it is open they claim nothing.
+    pub breaker: Arc<Breaker>,
     pub clock: Clock,
     /// Report what would change and write nothing.
     pub dry_run: bool,
@@ -57,11 +61,30 @@ impl Stage for StoreUpload {
 
 impl StoreUpload {
     async fn commit(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
+        let pass = self.target.breaker.try_pass(Instant::now()).map_err(|refusal| {
+            LedgerError::Unavailable(refusal.reason)
+        })?;
         // Taken out while it works: if this future is dropped, nobody knows how far it came.
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.target.store.writer().await?,
+        let committed = match self.writer.take() {
+            Some(writer) => self.write(writer, delivery).await,
+            None => match self.target.store.writer().await {
+                Ok(writer) => self.write(writer, delivery).await,
+                Err(error) => Err(error),
+            },
         };
+        match &committed {
+            Err(LedgerError::Unavailable(reason)) => pass.failed(reason),
+            // Every other answer is the store's own.
+            Ok(_) | Err(_) => pass.succeeded(),
+        }
+        committed
+    }
+
+    async fn write(
+        &mut self,
+        mut writer: Box<dyn Writer>,
+        delivery: Arc<Delivery<Batch>>,
+    ) -> Result<Committed, LedgerError> {
         let committed = writer.commit(delivery, self.target.clock.now()).await;
         if !matches!(committed, Err(LedgerError::Unavailable(_))) {
             self.writer = Some(writer);
@@ -86,6 +109,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use async_trait::async_trait;
+    use longshore_actors::breaker::BreakerPolicy;
     use longshore_actors::checkpoint::{Counts, Part};
     use longshore_actors::clock::Timestamp;
     use longshore_actors::job::{JobId, Lease, NewJob};
@@ -192,7 +216,8 @@ mod tests {
 
     async fn upload(guard: bool, dry_run: bool) -> Result<Uploaded, Fault> {
         let clock = Clock::following_tokio(Timestamp(7));
-        let target = StoreTarget { store: Arc::new(Scripted { guard }), clock, dry_run };
+        let breaker = Arc::new(Breaker::new("store", BreakerPolicy::default()));
+        let target = StoreTarget { store: Arc::new(Scripted { guard }), breaker, clock, dry_run };
         let receipt = Receipt::new(Lease { job: JobId(1), fence: 1 }, Part::Page(0));
         let delivery = Delivery { batch: Batch::default(), receipt, received: 1 };
         StoreUpload::open(&target).await?.run(Arc::new(delivery)).await

@@ -1,6 +1,7 @@
 //! What the tests share: a world, the program as a child, a small HTTP client, rows of the store.
 
 pub mod http;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod program;
 pub mod rows;

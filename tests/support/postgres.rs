@@ -44,10 +44,7 @@ impl Server {
     pub fn start(settings: &[&str]) -> Server {
         let folder = tempfile::Builder::new().prefix("longshore-postgres").tempdir().unwrap();
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
-        if is_root() {
-            let owner = server_user();
-            run(Command::new("chown").arg("-R").arg(owner).arg(folder.path()));
-        }
+        hand_over(folder.path());
         let data = folder.path().join("data");
         let mut initdb = as_server(&program("initdb"));
         initdb.arg("--pgdata").arg(&data).args(["--username", USER, "--encoding=UTF8", "--locale=C", "--no-sync"]);
@@ -137,8 +134,19 @@ impl Drop for Server {
     }
 }
 
+/// Gives a folder to the user that serves.
+pub fn hand_over(folder: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("-R").arg(server_user()).arg(folder));
+    }
+}
+
 /// Where distributions put what is not on the PATH; the newest version.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
+    let sbin = Path::new("/usr/sbin").join(name);
+    if sbin.exists() {
+        return sbin;
+    }
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -161,7 +169,7 @@ fn server_user() -> &'static str {
 }
 
 /// A command that runs as a user that may serve.
-fn as_server(program: &Path) -> Command {
+pub fn as_server(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }

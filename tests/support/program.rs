@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::postgres::PASSWORD;
 use super::world::KEY;
 use super::{DEADLINE, until};
 
@@ -115,7 +116,9 @@ impl Program {
         self.stderr.take().unwrap().join().unwrap();
         let code = status.and_then(|status| status.code());
         let ended = Ended { code, stdout, lines: self.lines() };
-        assert!(!ended.to_string().contains(KEY), "the upstream's key is told by {}", self.name);
+        for secret in [KEY, PASSWORD] {
+            assert!(!ended.to_string().contains(secret), "a secret is told by {}", self.name);
+        }
         ended
     }
 

@@ -16,6 +16,8 @@ pub struct World {
     pub sandbox: Handle,
     folder: TempDir,
     settings: Vec<(String, String)>,
+    /// Where the store is, if not in the world's folder.
+    database: Option<String>,
 }
 
 impl World {
@@ -30,6 +32,7 @@ impl World {
             sandbox: Sandbox::start(settings).unwrap(),
             folder: tempfile::tempdir().unwrap(),
             settings: Vec::new(),
+            database: None,
         };
         world.configure("");
         world
@@ -38,6 +41,12 @@ impl World {
     /// Sets a key for every program that is started from now on.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The store is this database of PostgreSQL.
+    pub fn on(mut self, url: String) -> Self {
+        self.database = Some(url);
         self
     }
 
@@ -72,6 +81,10 @@ impl World {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
         command.env_clear().env("UPSTREAM_KEY", KEY).current_dir(self.folder.path());
+        if let Some(url) = &self.database {
+            // Not in the arguments, which everybody can read.
+            command.env("DATABASE_URL", url);
+        }
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }

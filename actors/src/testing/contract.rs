@@ -89,6 +89,7 @@ pub const PROMISES: &[Promise] = &[
     ("a_cancelled_child_ends_its_parent", |ledger| a_cancelled_child_ends_its_parent(ledger).boxed_local()),
     ("listings_are_filtered", |ledger| listings_are_filtered(ledger).boxed_local()),
     ("listings_have_pages", |ledger| listings_have_pages(ledger).boxed_local()),
+    ("families_are_counted_by_kind", |ledger| families_are_counted_by_kind(ledger).boxed_local()),
     ("stats_count_the_states", |ledger| stats_count_the_states(ledger).boxed_local()),
     ("prune_goes_by_age", |ledger| prune_goes_by_age(ledger).boxed_local()),
     ("prune_goes_by_count", |ledger| prune_goes_by_count(ledger).boxed_local()),

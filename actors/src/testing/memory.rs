@@ -23,7 +23,7 @@ use crate::checkpoint::Counts;
 use crate::clock::Timestamp;
 use crate::job::{Job, JobId, Lease, NewJob};
 use crate::ledger::{
-    Change, Claim, Enqueued, Entity, Filter, JobRecord, Ledger, LedgerError, Pruned, Receipt, Record, Reject, Released,
+    Change, Claim, Enqueued, Entity, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record, Reject, Released,
     Rescue, Retention, Stats, Wake,
 };
 use crate::testing::memory::table::Table;
@@ -41,6 +41,7 @@ pub enum Op {
     Rescue,
     Change,
     Jobs,
+    Family,
     Stats,
     Prune,
 }
@@ -166,6 +167,10 @@ impl Ledger for MemoryLedger {
 
     async fn jobs(&self, filter: Filter) -> Result<Vec<JobRecord>, LedgerError> {
         self.enter(Op::Jobs, |table| Ok(table.jobs(&filter)))
+    }
+
+    async fn family(&self, job: JobId) -> Result<Vec<KindStats>, LedgerError> {
+        self.enter(Op::Family, |table| Ok(table.family(job)))
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

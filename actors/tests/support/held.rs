@@ -7,7 +7,7 @@ use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{Job, JobId, Lease, NewJob};
 use longshore_actors::ledger::{
-    Change, Claim, Enqueued, Filter, JobRecord, Ledger, LedgerError, Pruned, Receipt, Record, Released, Rescue,
+    Change, Claim, Enqueued, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record, Released, Rescue,
     Retention, Stats, Wake,
 };
 use longshore_actors::testing::memory::{MemoryLedger, Op};
@@ -126,6 +126,10 @@ impl Ledger for HeldLedger {
 
     async fn jobs(&self, filter: Filter) -> Result<Vec<JobRecord>, LedgerError> {
         self.memory.jobs(filter).await
+    }
+
+    async fn family(&self, job: JobId) -> Result<Vec<KindStats>, LedgerError> {
+        self.memory.family(job).await
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

@@ -1,28 +1,32 @@
 //! `longshore bench catalog`: what a sync costs, from the upstream's answer to the row on disk.
 //!
 //! ```text
-//! child process: longshore sandbox ──HTTP──▶ fetch ─▶ transform ─▶ upload ─▶ SQLite       the service, in this process
+//! child process: longshore sandbox ──HTTP──▶ fetch ─▶ transform ─▶ upload ─▶ store        the service, in this process
 //! first       into an empty store: every bundle is written
 //! unchanged   again: every bundle is compared, none is written
+//! changed     once more, after one bundle in a hundred got another price
 //! ```
+//!
+//! On PostgreSQL it also says, in the same run, what COPY does with the same rows: the figure to be measured by.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use longshore_actors::clock::Clock;
 use longshore_actors::job::NewJob;
 use longshore_actors::ledger::JobRecord;
 use longshore_actors::threads::Threads;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cli::bench::{Spread, own_store, peak_rss_mib};
+use crate::cli::bench::{OwnStore, Spread, peak_rss_mib};
 use crate::cli::exit::Failure;
 use crate::cli::remote::Door;
 use crate::cli::sync::run_one;
 use crate::cli::{Context, follow};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, StoreUrl};
 use crate::domains::catalog;
-use crate::service::{Parts, Service, with_system};
+use crate::service::{Parts, Service, open_postgres, process, with_system};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Bundles {
@@ -50,14 +54,24 @@ pub fn execute(args: Bundles, context: Context) -> Result<(), Failure> {
     for round in 0..args.rounds {
         output.remark(&format!("round {} of {}", round + 1, args.rounds));
         let threads = config.service.threads;
-        let done = with_system(threads, |threads| one_round(&config, threads));
+        let done = with_system(threads, |threads| one_round(&config, &sandbox, threads));
         rounds.push(done.map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))??);
     }
     let peak = peak_rss_mib();
     output.show(&json!({ "bundles": args.bundles, "rounds": rounds, "peak_rss_mib": peak }), || {
         let mut spread = Spread::new();
-        spread.line("first sync", rounds.iter().map(|round| round.first_per_second), "bundles/s");
-        spread.line("nothing changed", rounds.iter().map(|round| round.unchanged_per_second), "bundles/s");
+        let of = |figure: fn(&Round) -> f64| rounds.iter().map(figure).collect::<Vec<f64>>();
+        spread.line("first sync", of(|round| round.first_per_second), "bundles/s");
+        spread.line("nothing changed", of(|round| round.unchanged_per_second), "bundles/s");
+        spread.line("1 % changed", of(|round| round.changed_per_second), "bundles/s");
+        let servers: Vec<&Server> = rounds.iter().filter_map(|round| round.server.as_ref()).collect();
+        if !servers.is_empty() {
+            let of = |figure: fn(&Server) -> f64| servers.iter().map(|server| figure(server)).collect::<Vec<f64>>();
+            spread.line("first sync, all tables", of(|server| server.first_rows_per_second), "rows/s");
+            spread.line("COPY of the same rows", of(|server| server.copy_rows_per_second), "rows/s");
+            spread.line("ratio of the two", of(|server| server.first_rows_per_second / server.copy_rows_per_second), "");
+            spread.line("logged while nothing changed", of(|server| server.unchanged_log_kib), "KiB");
+        }
         spread.line("peak memory", [peak], "MiB");
         format!("{} bundles, {} a page\n{}", args.bundles, config.domains.catalog.own.per_page, spread.render())
     })
@@ -67,15 +81,58 @@ pub fn execute(args: Bundles, context: Context) -> Result<(), Failure> {
 struct Round {
     first_per_second: f64,
     unchanged_per_second: f64,
+    changed_per_second: f64,
+    /// What only PostgreSQL can be asked.
+    server: Option<Server>,
 }
 
-async fn one_round(config: &Config, threads: Threads) -> Result<Round, Failure> {
-    let (config, _folder) = own_store(config)?;
-    let service = Service::start(&config, Parts::SYNC, threads)?;
+#[derive(Clone, Debug, Serialize)]
+struct Server {
+    /// Bundles, their countries and their memberships.
+    first_rows_per_second: f64,
+    /// The same rows into the same tables with their keys by COPY FROM STDIN, in this run.
+    copy_rows_per_second: f64,
+    unchanged_log_kib: f64,
+}
+
+/// What a bundle is made of.
+const TABLES: [&str; 3] = ["catalog_bundles", "catalog_bundle_countries", "catalog_bundle_groups"];
+
+async fn one_round(config: &Config, sandbox: &SandboxProcess, threads: Threads) -> Result<Round, Failure> {
+    let own = OwnStore::make(config).await?;
+    let service = Service::start(&own.config, Parts::SYNC, threads).await?;
+    let database = match &own.config.store.url {
+        StoreUrl::Sqlite(_) => None,
+        StoreUrl::Postgres(_) => {
+            let clock = Clock::system();
+            Some(open_postgres(&own.config, &clock, process(&own.config, &clock)).await?)
+        }
+    };
     let first_per_second = sync(&service).await?;
+    let before = match &database {
+        Some(database) => database.logged().await?,
+        None => 0,
+    };
     let unchanged_per_second = sync(&service).await?;
+    let mut server = None;
+    if let Some(database) = &database {
+        let unchanged_log_kib = (database.logged().await? - before) as f64 / 1024.0;
+        let rows = database.count(&TABLES).await? as f64;
+        let bundles = database.count(&TABLES[..1]).await? as f64;
+        server = Some(Server {
+            first_rows_per_second: first_per_second * rows / bundles.max(1.0),
+            copy_rows_per_second: database.copy_speed(&TABLES).await?,
+            unchanged_log_kib,
+        });
+    }
+    sandbox.advance().await?;
+    let changed_per_second = sync(&service).await?;
+    if let Some(database) = database {
+        database.close().await;
+    }
     service.shutdown(config.service.shutdown_grace).await;
-    Ok(Round { first_per_second, unchanged_per_second })
+    own.remove(config).await?;
+    Ok(Round { first_per_second, unchanged_per_second, changed_per_second, server })
 }
 
 /// Bundles a second, from the claim of the first job to the end of the last, as the ledger has it.
@@ -107,6 +164,7 @@ impl SandboxProcess {
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut child = Command::new(program)
             .args(["--json", "sandbox", "--listen", "127.0.0.1:0", "--bundles", &bundles.to_string()])
+            .args(["--changed", "0.01"])
             .env("LOG_LEVEL", "error")
             .stdout(Stdio::piped())
             .spawn()
@@ -127,6 +185,16 @@ impl SandboxProcess {
             |key: &str| told[key].as_str().map(str::to_owned).ok_or_else(|| failed(format!("it named no {key}")));
         (sandbox.base_url, sandbox.api_key) = (text("base_url")?, text("api_key")?);
         Ok(sandbox)
+    }
+}
+
+impl SandboxProcess {
+    /// The next generation, with the changes that it was started with.
+    async fn advance(&self) -> Result<(), Failure> {
+        let root = self.base_url.trim_end_matches("/v2.5");
+        let failed = |error: reqwest::Error| Failure::unavailable(format!("advance the sandbox: {error}"));
+        let sent = reqwest::Client::new().post(format!("{root}/_sandbox/advance")).send().await.map_err(failed)?;
+        sent.error_for_status().map(drop).map_err(failed)
     }
 }
 

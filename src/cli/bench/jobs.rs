@@ -22,12 +22,11 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::cli::Context;
-use crate::cli::bench::{Spread, own_store, peak_rss_mib};
+use crate::cli::bench::{OwnStore, Spread, peak_rss_mib};
 use crate::cli::exit::Failure;
-use crate::config::Config;
+use crate::config::{Config, StoreUrl};
 use crate::domains::noop::{self, Noop};
-use crate::service::{open_store, with_system};
-use crate::store::Store;
+use crate::service::{open_store, process, with_system};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Jobs {
@@ -57,8 +56,13 @@ pub fn execute(jobs: Jobs, context: Context) -> Result<(), Failure> {
         rounds.push(done.map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))??);
     }
     let peak = peak_rss_mib();
-    let synchronous = format!("{:?}", config.store.synchronous).to_lowercase();
-    let value = json!({ "jobs": jobs.jobs, "concurrency": jobs.concurrency, "synchronous": synchronous,
+    let kind = match &config.store.url {
+        StoreUrl::Sqlite(_) => {
+            format!("SQLite with synchronous={}", format!("{:?}", config.store.synchronous).to_lowercase())
+        }
+        StoreUrl::Postgres(_) => "PostgreSQL".to_owned(),
+    };
+    let value = json!({ "jobs": jobs.jobs, "concurrency": jobs.concurrency, "store": kind,
         "rounds": rounds, "peak_rss_mib": peak });
     output.show(&value, || {
         let mut spread = Spread::new();
@@ -68,7 +72,7 @@ pub fn execute(jobs: Jobs, context: Context) -> Result<(), Failure> {
         spread.line("enqueue to start, p99", rounds.iter().map(|round| round.start_p99_ms), "ms");
         spread.line("peak memory", [peak], "MiB");
         format!(
-            "{} jobs, {} at a time, SQLite with synchronous={synchronous}\n{}",
+            "{} jobs, {} at a time, {kind}\n{}",
             jobs.jobs,
             jobs.concurrency,
             spread.render()
@@ -86,9 +90,10 @@ struct Round {
 }
 
 async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Round, Failure> {
-    let (config, _file) = own_store(config)?;
+    let own = OwnStore::make(config).await?;
     let clock = Clock::system();
-    let store = open_store(&config, &clock)?;
+    let process = process(&own.config, &clock);
+    let store = open_store(&own.config, &clock, process.clone()).await?;
     let ledger = store.ledger();
     let count = jobs.jobs as usize;
 
@@ -99,7 +104,7 @@ async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Rou
     let starts = Arc::new(Starts::default());
     let told = starts.clone();
     let domain = Noop { started: Arc::new(move |job| told.started(job)) };
-    let runtime = Runtime::new(ledger.clone(), clock.clone(), threads);
+    let runtime = Runtime { process, ..Runtime::new(ledger.clone(), clock.clone(), threads) };
     let board = runtime.board.clone();
     let child: Box<dyn Child> = Box::new(DomainChild::new(domain, settings(jobs.concurrency as usize)));
     let begun = Instant::now();
@@ -122,6 +127,8 @@ async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Rou
     drop(tree);
     drop(ledger);
     store.close().await;
+    drop(store);
+    own.remove(config).await?;
     Ok(round)
 }
 

@@ -1,12 +1,13 @@
 //! `longshore bench`: what this machine does.
 //!
-//! Each bench works on a file of its own beside the configured store, with the same settings, and takes it away
-//! afterwards. Medians are shown with their spread: a machine that does other things as well shows it there.
+//! Each bench works on a store of its own beside the configured one (a file, or a database on the same server), with
+//! the same settings, and takes it away afterwards. Medians are shown with their spread: a machine that does other
+//! things as well shows it there.
 
 mod catalog;
 mod jobs;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -14,6 +15,7 @@ use crate::cli::Context;
 use crate::cli::exit::Failure;
 use crate::cli::output::Table;
 use crate::config::{Config, StoreUrl};
+use crate::service::{make_database, remove_database};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -63,9 +65,38 @@ fn figure(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
-/// A file beside the configured store, so that it lies on the same disk; gone when the folder is dropped.
-fn own_store(config: &Config) -> Result<(Config, tempfile::TempDir), Failure> {
-    let path = config.store.url.path();
+/// A store like the configured one and apart from it, which [`OwnStore::remove`] takes away.
+struct OwnStore {
+    config: Config,
+    /// The file's; gone when it is dropped.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl OwnStore {
+    /// A file beside the configured one, so that it lies on the same disk; or a database on the same server.
+    async fn make(config: &Config) -> Result<OwnStore, Failure> {
+        match &config.store.url {
+            StoreUrl::Sqlite(path) => own_file(config, path),
+            StoreUrl::Postgres(_) => {
+                let config = make_database(config, &database_name()).await?;
+                Ok(OwnStore { config, _folder: None })
+            }
+        }
+    }
+
+    async fn remove(self, configured: &Config) -> Result<(), Failure> {
+        if let StoreUrl::Postgres(_) = &self.config.store.url {
+            remove_database(configured, &database_name()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn database_name() -> String {
+    format!("longshore_bench_{}", std::process::id())
+}
+
+fn own_file(config: &Config, path: &Path) -> Result<OwnStore, Failure> {
     let beside =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
     let failed = |error: std::io::Error| {
@@ -74,9 +105,8 @@ fn own_store(config: &Config) -> Result<(Config, tempfile::TempDir), Failure> {
     std::fs::create_dir_all(&beside).map_err(failed)?;
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&beside).map_err(failed)?;
     let mut config = config.clone();
-    let url = format!("sqlite://{}", folder.path().join("bench.db").display());
-    config.store.url = StoreUrl::parse(&url).map_err(Failure::internal)?;
-    Ok((config, folder))
+    config.store.url = StoreUrl::Sqlite(folder.path().join("bench.db"));
+    Ok(OwnStore { config, _folder: Some(folder) })
 }
 
 /// The most memory this process has had, in MiB; 0 where the system does not tell.

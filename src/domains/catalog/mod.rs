@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use longshore_actors::breaker::Breaker;
 use longshore_actors::checkpoint::Checkpoint;
-use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Domain, Plan};
 use longshore_actors::job::{Fault, Job};
 
@@ -40,7 +39,6 @@ use crate::domains::catalog::plan::Task;
 pub use crate::domains::catalog::tables::{BUNDLE_GROUPS, BUNDLES, GROUPS, TABLES};
 pub use crate::domains::catalog::transform::Transform;
 pub use crate::domains::catalog::upload::Upload;
-use crate::store::Store;
 use crate::store::batch::{Batch, Guard};
 use crate::targets::store::{StoreTarget, fault};
 use crate::upstreams::Upstream;
@@ -76,8 +74,6 @@ pub struct Settings {
     /// A group synced within this is skipped unless forced.
     pub fresh_for: Duration,
     pub removal_guard: Guard,
-    /// Report what would change and write nothing.
-    pub dry_run: bool,
     /// A transform worker panics on every so-manieth page: for `demo --faults`.
     pub panic_every: Option<u32>,
 }
@@ -91,7 +87,6 @@ impl Default for Settings {
             per_page_fallback: 50,
             fresh_for: Duration::from_secs(30 * 24 * 60 * 60),
             removal_guard: Guard { rows: 50, ratio: 0.2, lifted: false },
-            dry_run: false,
             panic_every: None,
         }
     }
@@ -111,14 +106,13 @@ pub struct Catalog {
     settings: Settings,
     client: EsimGo,
     breakers: Vec<Arc<Breaker>>,
-    store: Arc<dyn Store>,
-    clock: Clock,
+    target: StoreTarget,
 }
 
 impl Catalog {
-    pub fn new(settings: Settings, upstream: Upstream, store: Arc<dyn Store>, clock: Clock) -> Self {
-        let breakers = vec![upstream.breaker()];
-        Self { settings: settings.whole_pages(), client: EsimGo::new(Arc::new(upstream)), breakers, store, clock }
+    pub fn new(settings: Settings, upstream: Upstream, target: StoreTarget) -> Self {
+        let breakers = vec![upstream.breaker(), target.breaker.clone()];
+        Self { settings: settings.whole_pages(), client: EsimGo::new(Arc::new(upstream)), breakers, target }
     }
 }
 
@@ -148,7 +142,7 @@ impl Domain for Catalog {
     }
 
     fn upload(&self) -> StoreTarget {
-        StoreTarget { store: Arc::clone(&self.store), clock: self.clock.clone(), dry_run: self.settings.dry_run }
+        self.target.clone()
     }
 
     fn breakers(&self) -> Vec<Arc<Breaker>> {
@@ -158,10 +152,10 @@ impl Domain for Catalog {
     async fn plan(&self, job: &Job) -> Result<Plan<Request>, Fault> {
         let task = Task::read(&job.kind, &job.params)?;
         let last = match task {
-            Task::Group { force: false, .. } => self.store.sync_state(PROVIDER, &task.entity()).await.map_err(fault)?,
+            Task::Group { force: false, .. } => self.target.store.sync_state(PROVIDER, &task.entity()).await.map_err(fault)?,
             Task::Full { .. } | Task::Group { .. } | Task::Country { .. } | Task::Bundle { .. } => None,
         };
-        Ok(plan::plan(&self.settings, job, &task, last.as_ref(), self.clock.now()))
+        Ok(plan::plan(&self.settings, job, &task, last.as_ref(), self.target.clock.now()))
     }
 
     fn close(&self, job: &Job, checkpoint: &Checkpoint) -> Option<Batch> {

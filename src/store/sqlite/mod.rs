@@ -46,8 +46,8 @@ use longshore_actors::clock::Timestamp;
 use longshore_actors::domain::Delivery;
 use longshore_actors::job::{Job, JobId, Lease, NewJob};
 use longshore_actors::ledger::{
-    Change, Claim, Enqueued, Filter, JobRecord, Ledger, LedgerError, Pruned, Receipt, Record, Released, Rescue,
-    Retention, Stats, Wake, Wakes,
+    Change, Claim, Enqueued, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record, Released,
+    Rescue, Retention, Stats, Wake, Wakes,
 };
 use rusqlite::Connection;
 use tokio::sync::mpsc;
@@ -214,6 +214,10 @@ impl Ledger for SqliteStore {
 
     async fn jobs(&self, filter: Filter) -> Result<Vec<JobRecord>, LedgerError> {
         self.read(move |conn| read::jobs(conn, &filter)).await
+    }
+
+    async fn family(&self, job: JobId) -> Result<Vec<KindStats>, LedgerError> {
+        self.read(move |conn| read::family(conn, job)).await
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

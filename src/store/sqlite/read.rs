@@ -3,7 +3,7 @@
 use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{FailCause, JobId, State};
-use longshore_actors::ledger::{Attempt, Children, Filter, JobRecord, LedgerError};
+use longshore_actors::ledger::{Attempt, Children, Filter, JobRecord, KindStats, LedgerError};
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Value;
@@ -23,6 +23,14 @@ const JOB_COLUMNS: &str = "id, domain, kind, params, state, priority, unique_key
     children_failed, children_cancelled, message, cause";
 
 const HISTORY: &str = "SELECT attempt, at, outcome, reason FROM job_attempts WHERE job = ?1 ORDER BY n";
+
+const FAMILY: &str = "
+WITH RECURSIVE family (id, domain, kind, state) AS (
+    SELECT id, domain, kind, state FROM jobs WHERE parent = ?1
+    UNION ALL
+    SELECT jobs.id, jobs.domain, jobs.kind, jobs.state FROM jobs JOIN family ON jobs.parent = family.id
+)
+SELECT domain, kind, state, count(*) FROM family GROUP BY domain, kind, state ORDER BY domain, kind";
 
 const SYNC_STATES: &str = "
 SELECT provider, entity, last_success_at, last_error_at, last_error, last_job, counts FROM sync_state";
@@ -122,6 +130,25 @@ fn job_record(row: &Row<'_>) -> OpResult<JobRecord> {
         cause: cause.as_deref().and_then(FailCause::parse),
         history: Vec::new(),
     })
+}
+
+/// See [`longshore_actors::ledger::Ledger::family`].
+pub fn family(conn: &Connection, job: JobId) -> OpResult<Vec<KindStats>> {
+    let mut statement = conn.prepare_cached(FAMILY)?;
+    let mut found = statement.query([job.0])?;
+    let mut kinds: Vec<KindStats> = Vec::new();
+    while let Some(row) = found.next()? {
+        let (domain, kind): (String, String) = (row.get(0)?, row.get(1)?);
+        let (state, count) = (names::state(row, 2)?, row.get::<_, i64>(3)?);
+        // In the order of kinds, so a kind's states come one after the other.
+        if kinds.last().is_none_or(|last| (&last.domain, &last.kind) != (&domain, &kind)) {
+            kinds.push(KindStats { domain, kind, ..KindStats::default() });
+        }
+        if let Some(last) = kinds.last_mut() {
+            last.add(state, u64::try_from(count).unwrap_or(0));
+        }
+    }
+    Ok(kinds)
 }
 
 fn history(conn: &Connection, job: JobId) -> OpResult<Vec<Attempt>> {

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::{DOMAIN, KIND, at, claim_of, complete, end, failure, job, put, start, start_family};
+use super::{DOMAIN, KIND, adopt, at, claim_of, claim_one, complete, end, failure, job, put, start, start_family};
 use crate::job::{JobId, NewJob, Outcome, State};
-use crate::ledger::{Claim, Filter, Ledger};
+use crate::ledger::{Claim, Filter, KindStats, Ledger};
 
 async fn ids(ledger: &dyn Ledger, filter: Filter) -> Vec<JobId> {
     ledger.jobs(filter).await.expect("jobs").iter().map(|job| job.id).collect()
@@ -47,6 +47,26 @@ pub async fn listings_have_pages(ledger: &dyn Ledger) {
     let short = Filter { before: Some(first[0]), limit: 3, ..Filter::default() };
     assert_eq!(ids(ledger, short).await, first[1..4]);
     assert_eq!(ids(ledger, Filter { limit: 100, ..Filter::default() }).await.len(), 60);
+}
+
+/// Children and grandchildren alike, the ended ones included, and nobody else's.
+pub async fn families_are_counted_by_kind(ledger: &dyn Ledger) {
+    let two = || NewJob::new(DOMAIN, "alpha.two", json!({}));
+    let (parent, _) = start_family(ledger, job(), vec![job(), two(), two()], at(0)).await;
+    let child = claim_one(ledger, at(1)).await;
+    adopt(ledger, child.lease, vec![two()], at(2)).await;
+    put(ledger, job(), at(3)).await;
+    let claim = claim_of(&[("alpha.two", 1)], 1, at(4));
+    let first = ledger.claim(claim).await.expect("claim").remove(0);
+    end(ledger, first.lease, failure("no"), at(5)).await;
+    let mut family = ledger.family(parent.id).await.expect("family");
+    family.sort_by(|a, b| a.kind.cmp(&b.kind));
+    let seen: Vec<_> = family.iter().map(|kind| (&*kind.kind, kind.active, kind.waiting, kind.failed)).collect();
+    assert_eq!(seen, [(KIND, 1, 0, 0), ("alpha.two", 0, 2, 1)]);
+    assert_eq!(family.iter().map(KindStats::total).collect::<Vec<_>>(), [1, 3]);
+    let of_child = ledger.family(child.id).await.expect("family");
+    assert_eq!(of_child.iter().map(|kind| (&*kind.kind, kind.total())).collect::<Vec<_>>(), [("alpha.two", 1)]);
+    assert!(ledger.family(first.id).await.expect("family").is_empty());
 }
 
 pub async fn stats_count_the_states(ledger: &dyn Ledger) {

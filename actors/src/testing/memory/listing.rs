@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::State;
+use crate::job::{JobId, State};
 use crate::ledger::{Filter, JobRecord, KindStats, Stats};
 use crate::testing::memory::table::Table;
 
@@ -28,6 +28,23 @@ impl Table {
             JobRecord { counts, children, history, ..row.job.clone() }
         })
         .collect()
+    }
+
+    pub(super) fn family(&self, job: JobId) -> Vec<KindStats> {
+        let mut kinds: BTreeMap<(&str, &str), KindStats> = BTreeMap::new();
+        let mut parents = vec![job];
+        while let Some(parent) = parents.pop() {
+            for row in self.rows.values().filter(|row| row.job.parent == Some(parent)) {
+                kinds.entry((&row.job.domain, &row.job.kind)).or_default().add(row.job.state, 1);
+                parents.push(row.job.id);
+            }
+        }
+        let named = |((domain, kind), stats): ((&str, &str), KindStats)| KindStats {
+            domain: domain.to_owned(),
+            kind: kind.to_owned(),
+            ..stats
+        };
+        kinds.into_iter().map(named).collect()
     }
 
     pub(super) fn stats(&self) -> Stats {
