@@ -20,6 +20,7 @@ mod faults;
 mod kill;
 mod layering;
 mod nodes;
+mod pooler;
 mod postgres;
 mod schedule;
 mod secrets;

@@ -1,5 +1,6 @@
 //! A real PostgreSQL of the test's own: in a folder of its own, on a free port of loopback, stopped by its handle.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -88,6 +89,20 @@ impl Server {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// A client that has run this statement and stays connected until it is dropped.
+    pub fn holder(&self, database: &str, sql: &str) -> Holder {
+        let mut psql = Command::new(program("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+        psql.arg("--host").arg(self.folder.path()).arg("--port").arg(self.port.to_string());
+        psql.args(["--username", USER, "--dbname", database]);
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = psql.spawn().unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{sql}; SELECT 'holds';").unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(answers.map_while(Result::ok).any(|line| line == "holds"), "{sql}");
+        Holder(child)
+    }
+
     /// Ends it as a power cut would end its processes: nothing is finished, clients are cut.
     pub fn crash(&self) {
         self.stop("immediate");
@@ -125,6 +140,17 @@ impl Server {
             let _ = child.kill();
         }
         let _ = child.wait();
+    }
+}
+
+/// Disconnects when it is dropped.
+pub struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // It holds nothing that must be kept.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -4,11 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use longshore::sandbox::Expected;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use rust_decimal::Decimal;
 
-pub struct Rows {
-    conn: Connection,
+use super::postgres::Server;
+
+pub struct Rows<'a> {
+    at: At<'a>,
+}
+
+enum At<'a> {
+    File(Connection),
+    Database(&'a Server, String),
 }
 
 /// A bundle as the sandbox describes it and the tables hold it.
@@ -24,20 +32,54 @@ struct Bundle {
     groups: BTreeSet<String>,
 }
 
-impl Rows {
+impl Rows<'static> {
     pub fn open(path: &Path) -> Self {
         let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         conn.busy_timeout(super::DEADLINE).unwrap();
-        Self { conn }
+        Self { at: At::File(conn) }
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// Of the database that `url` names on this server.
+    pub fn on(server: &'a Server, url: &str) -> Self {
+        let name = url.rsplit('/').next().unwrap().to_owned();
+        Self { at: At::Database(server, name) }
+    }
+
+    /// The answer as texts; what is null is empty.
+    fn ask(&self, sql: &str) -> Vec<Vec<String>> {
+        match &self.at {
+            At::Database(server, name) => {
+                let answer = server.psql(name, sql);
+                answer.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
+            }
+            At::File(conn) => {
+                let mut statement = conn.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+                let columns = statement.column_count();
+                let rows = statement.query_map([], |row| {
+                    (0..columns)
+                        .map(|at| {
+                            Ok(match row.get_ref(at)? {
+                                ValueRef::Null => String::new(),
+                                ValueRef::Integer(number) => number.to_string(),
+                                ValueRef::Real(number) => number.to_string(),
+                                ValueRef::Text(text) | ValueRef::Blob(text) => String::from_utf8_lossy(text).into(),
+                            })
+                        })
+                        .collect()
+                });
+                rows.unwrap().map(Result::unwrap).collect()
+            }
+        }
     }
 
     pub fn number(&self, sql: &str) -> i64 {
-        self.conn.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.ask(sql)[0][0].parse().unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     pub fn texts(&self, sql: &str) -> Vec<String> {
-        let mut statement = self.conn.prepare(sql).unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        self.ask(sql).into_iter().map(|mut row| row.swap_remove(0)).collect()
     }
 
     /// Every row of the domain's tables, so that two moments can be compared.
@@ -49,13 +91,8 @@ impl Rows {
     }
 
     fn dump_of(&self, table: &str) -> Vec<String> {
-        let mut statement = self.conn.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3")).unwrap();
-        let columns = statement.column_count();
-        let rows = statement.query_map([], |row| {
-            let cells: Vec<String> = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap())).collect();
-            Ok(format!("{table}: {}", cells.join(" ")))
-        });
-        rows.unwrap().map(Result::unwrap).collect()
+        let rows = self.ask(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3"));
+        rows.into_iter().map(|row| format!("{table}: {}", row.join(" "))).collect()
     }
 
     /// Names, prices, spans, countries and memberships are those of the sandbox: none lost, none doubled, none more.
@@ -93,32 +130,30 @@ impl Rows {
         let roaming = self.pairs("SELECT bundle_name, iso FROM catalog_bundle_countries WHERE role = 'roaming'");
         let groups = self.pairs("SELECT bundle_name, group_name FROM catalog_bundle_groups WHERE removed_at IS NULL");
         let of = |map: &BTreeMap<String, BTreeSet<String>>, name: &str| map.get(name).cloned().unwrap_or_default();
-        let sql = "SELECT name, price, currency, duration, unlimited, data_amount_mb FROM catalog_bundles \
-                   WHERE removed_at IS NULL";
-        let mut statement = self.conn.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| {
-            let name: String = row.get(0)?;
-            let price: String = row.get(1)?;
+        let sql = "SELECT name, price, currency, duration, CASE WHEN unlimited THEN 1 ELSE 0 END, data_amount_mb \
+                   FROM catalog_bundles WHERE removed_at IS NULL";
+        let read = |row: Vec<String>| {
+            let number = |text: &str| text.parse::<i64>().ok();
+            let [name, price, currency, duration, unlimited, amount] = row.try_into().unwrap();
             let bundle = Bundle {
                 price: price.parse().expect("a price is a decimal"),
-                currency: row.get(2)?,
-                duration: row.get(3)?,
-                unlimited: row.get(4)?,
-                data_amount_mb: row.get(5)?,
+                currency: Some(currency).filter(|currency| !currency.is_empty()),
+                duration: number(&duration).expect("a duration is a number"),
+                unlimited: unlimited == "1",
+                data_amount_mb: number(&amount),
                 countries: of(&countries, &name),
                 roaming: of(&roaming, &name),
                 groups: of(&groups, &name),
             };
-            Ok((name, bundle))
-        });
-        rows.unwrap().map(Result::unwrap).collect()
+            (name, bundle)
+        };
+        self.ask(sql).into_iter().map(read).collect()
     }
 
     fn pairs(&self, sql: &str) -> BTreeMap<String, BTreeSet<String>> {
         let mut pairs = BTreeMap::<String, BTreeSet<String>>::new();
-        let mut statement = self.conn.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
-        for (name, value) in rows.map(Result::unwrap) {
+        for row in self.ask(sql) {
+            let [name, value] = row.try_into().unwrap();
             assert!(pairs.entry(name.clone()).or_default().insert(value), "{name} has a row twice");
         }
         pairs

@@ -108,7 +108,7 @@ impl World {
     }
 
     /// The store's rows, read beside whoever owns it.
-    pub fn rows(&self) -> Rows {
+    pub fn rows(&self) -> Rows<'static> {
         Rows::open(&self.path("longshore.db"))
     }
 
