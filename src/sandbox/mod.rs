@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dials::{Dials, SlowBody};
 pub use self::expected::{Expected, ExpectedBundle, Reason};
-pub use self::state::{Advanced, Asked, Faults, Stats};
+pub use self::state::{Advanced, Faults, FeedCounts, Stats};
 
 use self::state::State;
 

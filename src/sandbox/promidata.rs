@@ -43,13 +43,13 @@ pub use self::expected::{
     BadLine, ExpectedBadLine, ExpectedCategory, ExpectedFamily, ExpectedImage, ExpectedPrices, ExpectedPromidata,
     ExpectedReject, ExpectedTier, ExpectedVariant, FeedReason,
 };
-pub use self::feed::Feed;
+pub(super) use self::feed::Feed;
 pub use self::images::{Content as ImageContent, HUGE as IMAGE_HUGE};
 
 /// The one profile that is known. It opens nothing else.
 pub const PROFILE: &str = "5a0db0c4-7e57-4f3d-9c1b-10057040e001";
 
-/// Each family has six images, and an entry in two tables.
+/// Each family has seven images, and an entry in two tables.
 pub const FAMILIES_MAX: u32 = 20_000;
 
 /// A number of seven digits keeps the extra lines equally long.
@@ -184,7 +184,7 @@ async fn serve(state: web::Data<State>, path: web::Path<String>, request: HttpRe
         return send(&state, error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", failure), in_flight);
     }
     let feed = state.feed();
-    state.count_asked(|counts| match asked {
+    state.count_feed(|counts| match asked {
         Asked::Lines => counts.lines += 1,
         Asked::Categories => counts.categories += 1,
         Asked::Family(..) => counts.families += 1,

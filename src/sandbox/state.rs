@@ -37,7 +37,7 @@ pub struct Stats {
     pub in_flight: u64,
     pub in_flight_max: u64,
     pub faults: Faults,
-    pub promidata: Asked,
+    pub promidata: FeedCounts,
 }
 
 /// What was done wrong on purpose under a status that does not show it.
@@ -52,7 +52,7 @@ pub struct Faults {
 /// Requests to the product feed by what they asked for, those that came through limit and faults; also those answered
 /// with 304 or 404.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct FeedCounts {
     pub lines: u64,
     pub categories: u64,
     pub families: u64,
@@ -155,7 +155,7 @@ impl State {
         count(&mut self.counts().faults);
     }
 
-    pub fn count_asked(&self, count: impl FnOnce(&mut Asked)) {
+    pub fn count_feed(&self, count: impl FnOnce(&mut FeedCounts)) {
         count(&mut self.counts().promidata);
     }
 

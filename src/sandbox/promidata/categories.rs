@@ -62,8 +62,8 @@ fn odd(kind: &str, mut names: [String; 6]) -> [String; 6] {
     names
 }
 
-/// The file as it is served. `other_header` writes it as a spreadsheet would after somebody edited it: with a byte order
-/// mark, capitals, and the columns in another order.
+/// The file as it is served. `other_header` writes it as a spreadsheet does after somebody edited it: with a byte
+/// order mark, capitals, and the columns in another order.
 pub fn csv(seed: u64, other_header: bool) -> String {
     let (header, order) = match other_header {
         false => ("code;da;de;en;fr;it;nl", [0, 1, 2, 3, 4, 5]),

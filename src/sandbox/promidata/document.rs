@@ -187,6 +187,7 @@ impl Document<'_> {
         let mut measures = self.root_measures();
         let filters = family.filters();
         let filters: Map<String, Value> = filters.into_iter().map(|name| (name.to_owned(), json!("True"))).collect();
+        let tariff = (!family.number.is_multiple_of(5)).then(|| format!("42{:08}", family.number));
         let own = json!({
             "SearchColor": variant.colour.search,
             "CountryOfOrigin": family.country_written(),
@@ -196,7 +197,7 @@ impl Document<'_> {
             "DimensionsLength": 100 + family.weight() / 3,
             "DimensionsHeight": 40 + family.weight() / 5,
             "DimensionsWidth": 25 + family.weight() / 7,
-            "CustomsTariffNumber": if family.number.is_multiple_of(5) { Value::Null } else { json!(format!("42{:08}", family.number)) },
+            "CustomsTariffNumber": tariff,
         });
         merge(&mut measures, own);
         if let Some((net, gross)) = family.carton() {

@@ -5,10 +5,10 @@
 //!                                                                            └▶ expected  (what must be held)
 //! ```
 //!
-//! Numbers go round the three suppliers. One of them writes a family as one child with the parent's sku (pattern A), the
-//! others give each child a sku of its own (pattern B). Whatever is odd about a family is its [`Trap`]; besides, the
-//! harmless oddities of the real feed lie on all of them. A new version has other prices, upwards only, and now and then
-//! other images.
+//! Numbers go round the three suppliers. One of them writes a family as one child with the parent's sku (pattern A),
+//! the others give each child a sku of its own (pattern B). Whatever is odd about a family is its [`Trap`]; besides,
+//! the harmless oddities of the real feed lie on all of them. A new version has other prices, upwards only, and now and
+//! then other images.
 
 use super::expected::FeedReason;
 use super::words::{COLOURS, Colour, LANGUAGES, LINES, SIZES, THINGS};
@@ -17,7 +17,7 @@ use crate::sandbox::countries::Country;
 use crate::sandbox::dice::Dice;
 
 /// How many images of its own a family has.
-pub const IMAGES_EACH: u32 = 6;
+pub const IMAGES_EACH: u32 = 7;
 
 /// Children of a family beyond the generated ones.
 pub const EXTRA_VARIANTS: usize = 2;
@@ -324,7 +324,7 @@ impl Family {
         if self.is(Trap::GalleryNull) || self.is(Trap::GalleryEmpty) {
             return Vec::new();
         }
-        let places: &[u32] = if self.supplier().single { &[1, 2, 3, 4, 5] } else { &[2, 4] };
+        let places: &[u32] = if self.supplier().single { &[1, 2, 3, 4, 5, 6] } else { &[2, 4] };
         places.iter().map(|place| self.image(nth + place + self.version / 2)).collect()
     }
 

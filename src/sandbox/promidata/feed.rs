@@ -22,7 +22,7 @@ use crate::sandbox::dials::Dials;
 use crate::sandbox::dice::Dice;
 
 /// Extra families and very small feeds need some images too.
-const IMAGES_MIN: u32 = 60;
+const IMAGES_MIN: u32 = 70;
 
 /// Nobody is there.
 const OTHER_HOST: &str = "http://feed.invalid";

@@ -206,7 +206,7 @@ async fn the_default_feed_has_its_size_and_every_trap() {
     assert_eq!(expected.suppliers.iter().map(String::as_str).collect::<Vec<_>>(), ["A23", "A24", "A360"]);
     assert_eq!(expected.families.len(), 150);
     assert!((420..=480).contains(&expected.variant_count()), "{}", expected.variant_count());
-    assert!((750..=900).contains(&expected.images().len()), "{}", expected.images().len());
+    assert!((840..=940).contains(&expected.images().len()), "{}", expected.images().len());
     assert!(expected.families.values().any(|family| !family.names.contains_key("en")));
     assert!(expected.families.values().any(|family| !family.names.contains_key("fr")));
     let variants = || expected.families.values().flat_map(|family| &family.variants);
