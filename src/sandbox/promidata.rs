@@ -192,11 +192,9 @@ async fn serve(state: web::Data<State>, path: web::Path<String>, request: HttpRe
         Asked::Forbidden | Asked::Unknown => {}
     });
     let mut answer = answer(&feed, &asked, &origin(&request), &dials);
-    let fate = match asked {
-        Asked::Lines if answer.status.is_success() => line_fate(fate, &dials, &mut dice),
-        _ => fate,
-    };
-    if fate == Fate::Truncate && matches!(asked, Asked::Lines) {
+    let is_lines = matches!(asked, Asked::Lines);
+    let fate = if is_lines { line_fate(fate, &dials, &mut dice) } else { fate };
+    if fate == Fate::Truncate && is_lines {
         // Somebody published half a file: it is another file.
         answer.tag = answer.tag.map(|tag| tag.chars().rev().collect());
     }
@@ -208,7 +206,8 @@ async fn serve(state: web::Data<State>, path: web::Path<String>, request: HttpRe
         stamp(&mut response, Some(tag), &feed);
         return response;
     }
-    let tag = answer.tag.clone();
+    // Whoever puts a page in between knows nothing of the file.
+    let tag = answer.tag.clone().filter(|_| fate != Fate::Html);
     let mut response = misbehave(&state, answer, fate, in_flight);
     stamp(&mut response, tag.as_deref(), &feed);
     response
