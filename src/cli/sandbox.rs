@@ -19,6 +19,12 @@ pub struct Args {
     /// Bundles in its catalogue
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub bundles: u32,
+    /// Product families in its feed, with three variants each on average
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub families: u32,
+    /// Lines of the feed beyond those families
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub feed_lines: u32,
     /// The same seed gives the same catalogue
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -81,9 +87,9 @@ impl Args {
             malformed_rate: self.malformed_rate,
             hang_rate: self.hang_rate,
             page_max: (self.page_max > 0).then_some(self.page_max),
-            bare_list: false,
             changed: self.changed,
             vanished: self.vanished,
+            ..Dials::default()
         }
     }
 }
@@ -93,8 +99,10 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         listen: args.listen,
         seed: args.seed,
         bundles: args.bundles as usize,
-        api_key: sandbox::API_KEY.to_owned(),
+        families: args.families,
+        feed_lines: args.feed_lines,
         dials: args.dials(),
+        ..Settings::default()
     };
     block_on(async {
         let mut signals = Signals::new()?;
@@ -105,12 +113,22 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
             ))
         })?;
         let (url, key) = (handle.base_url(), handle.api_key().to_owned());
-        context.output.show(&json!({ "base_url": url, "api_key": key }), || {
+        let (feed, profile) = (handle.promidata_url(), sandbox::promidata::PROFILE);
+        let shown = json!({
+            "base_url": url,
+            "api_key": key,
+            "promidata_url": feed,
+            "promidata_profile": profile,
+        });
+        context.output.show(&shown, || {
             format!(
                 "The sandbox serves {} bundles at {url}\n\n  ESIM_GO_API_KEY={key} \\\n  \
                  LONGSHORE__DOMAINS__CATALOG__BASE_URL={url} \\\n  longshore sync catalog\n\n\
+                 A feed of {} product families at {feed}\n\n  PROMIDATA_PROFILE={profile} \\\n  \
+                 LONGSHORE__DOMAINS__PRODUCTS__BASE_URL={feed} \\\n  longshore sync products\n\n\
                  Its dials: GET and PUT http://{}/_sandbox/dials\n",
                 args.bundles,
+                args.families + args.feed_lines,
                 handle.addr()
             )
         })?;

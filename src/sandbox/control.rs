@@ -6,12 +6,14 @@
 //! | `PUT /_sandbox/dials` | sets all of them; what is left out is 0 |
 //! | `GET /_sandbox/stats` | requests by status, most in flight, faults |
 //! | `GET /_sandbox/catalogue` | what a correct sync must hold |
+//! | `GET /_sandbox/promidata` | the same of the product feed, with its URLs by the host of the request |
 //! | `POST /_sandbox/advance` | makes the next generation |
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::dials::Dials;
+use super::promidata;
 use super::state::State;
 
 pub fn routes(config: &mut web::ServiceConfig) {
@@ -26,10 +28,15 @@ pub fn routes(config: &mut web::ServiceConfig) {
             "/_sandbox/catalogue",
             web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.expected())),
         )
+        .route("/_sandbox/promidata", web::get().to(promidata))
         .route(
             "/_sandbox/advance",
             web::post().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.advance())),
         );
+}
+
+async fn promidata(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    HttpResponse::Ok().json(state.expected_promidata(&promidata::origin(&request)))
 }
 
 async fn set_dials(state: web::Data<State>, body: web::Bytes) -> HttpResponse {

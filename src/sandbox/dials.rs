@@ -38,6 +38,30 @@ pub struct Dials {
     pub changed: f64,
     /// Of the bundles, for the next advance: are gone.
     pub vanished: f64,
+    /// Of the product families, for the next advance: get another document and hash.
+    pub feed_changed: f64,
+    /// Of the product families, for the next advance: are gone from `Import.txt`.
+    pub feed_vanished: f64,
+    /// Of the product families: listed, and 404 when they are fetched.
+    pub feed_missing: f64,
+    /// Of the requests for `Import.txt`: the connection is cut in the middle.
+    pub feed_cut: f64,
+    /// Of the requests for `Import.txt`: it ends cleanly in the middle of a line. Wins over `feed_cut`.
+    pub feed_short: f64,
+    /// Of the product families: have a bad line besides their good one.
+    pub feed_bad_lines: f64,
+    /// `Import.txt` with CR and LF.
+    pub feed_crlf: bool,
+    /// `CAT.csv` with a byte order mark, capitals in its header, and the columns in another order.
+    pub csv_other_header: bool,
+    /// Of the images: an HTML page with status 200.
+    pub image_html: f64,
+    /// Of the images: no bytes.
+    pub image_empty: f64,
+    /// Of the images: 500 MB.
+    pub image_huge: f64,
+    /// Of the images: an SVG with a script in it.
+    pub image_svg: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +100,16 @@ impl Dials {
             ("changed", self.changed),
             ("vanished", self.vanished),
             ("slow_body.fraction", slow),
+            ("feed_changed", self.feed_changed),
+            ("feed_vanished", self.feed_vanished),
+            ("feed_missing", self.feed_missing),
+            ("feed_cut", self.feed_cut),
+            ("feed_short", self.feed_short),
+            ("feed_bad_lines", self.feed_bad_lines),
+            ("image_html", self.image_html),
+            ("image_empty", self.image_empty),
+            ("image_huge", self.image_huge),
+            ("image_svg", self.image_svg),
         ];
         match rates.into_iter().find(|(_, rate)| !(0.0..=1.0).contains(rate)) {
             Some((name, rate)) => Err(format!("{name} is {rate}, must be from 0 to 1")),

@@ -1,4 +1,5 @@
-//! The sandbox: a stand-in of the eSIM Go API v2.5 on loopback, for `sandbox`, `demo` and the tests.
+//! The sandbox: stand-ins of the eSIM Go API v2.5 and of the Promidata feed on loopback, for `sandbox`, `demo` and the
+//! tests.
 //!
 //! ```text
 //! seed ─▶ bundles ─▶ Catalogue (one generation) ─▶ esim_go: /v2.5/…   ◀── any client, with X-API-Key
@@ -6,6 +7,8 @@
 //!                        ▼      │                      │
 //!                    Expected   └──────── control: /_sandbox/…, or the methods of Handle
 //! ```
+//!
+//! The feed stands beside it under `/promidata`, on the same port and with the same dials ([`promidata`]).
 //!
 //! It runs on a thread and an actix system of its own, so that its load and its end touch nothing of the service.
 //! Shapes, pagination, errors and traps follow the recorded answers; the same seed serves the same bytes. It knows what
@@ -21,6 +24,7 @@ mod dials;
 mod dice;
 mod esim_go;
 mod expected;
+pub mod promidata;
 mod shapes;
 mod state;
 
@@ -37,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dials::{Dials, SlowBody};
 pub use self::expected::{Expected, ExpectedBundle, Reason};
-pub use self::state::{Advanced, Faults, Stats};
+pub use self::state::{Advanced, Faults, FeedCounts, Stats};
 
 use self::state::State;
 
@@ -62,6 +66,10 @@ pub struct Settings {
     /// How many bundles the first generation has, traps among them.
     pub bundles: usize,
     pub api_key: String,
+    /// How many product families the first generation has, with three variants each on average.
+    pub families: u32,
+    /// Lines of the product feed beyond those: families without traps that are made as they are asked for.
+    pub feed_lines: u32,
     pub dials: Dials,
 }
 
@@ -72,6 +80,8 @@ impl Default for Settings {
             seed: 1,
             bundles: 5_000,
             api_key: API_KEY.to_owned(),
+            families: 150,
+            feed_lines: 0,
             dials: Dials::default(),
         }
     }
@@ -90,6 +100,10 @@ impl Sandbox {
         settings.dials.check().map_err(invalid)?;
         if settings.bundles > BUNDLES_MAX {
             return Err(invalid(format!("{} bundles are more than {BUNDLES_MAX}", settings.bundles)));
+        }
+        if settings.families > promidata::FAMILIES_MAX || settings.feed_lines > promidata::EXTRAS_MAX {
+            let (families, lines) = (promidata::FAMILIES_MAX, promidata::EXTRAS_MAX);
+            return Err(invalid(format!("more than {families} families or {lines} lines beyond them")));
         }
         let listener = TcpListener::bind(settings.listen)?;
         let addr = listener.local_addr()?;
@@ -129,6 +143,7 @@ fn serve(state: Arc<State>, listener: TcpListener, ready: &mpsc::SyncSender<io::
 fn routes(config: &mut web::ServiceConfig) {
     control::routes(config);
     esim_go::routes(config);
+    promidata::routes(config);
 }
 
 /// A running sandbox. Dropping it stops it.
@@ -152,6 +167,16 @@ impl Handle {
     /// What it takes in `X-API-Key`.
     pub fn api_key(&self) -> &str {
         &self.state.api_key
+    }
+
+    /// What a client of the product feed takes as its base URL, [`promidata::PROFILE`] following.
+    pub fn promidata_url(&self) -> String {
+        format!("http://{}/promidata", self.addr)
+    }
+
+    /// What a correct sync of the product feed must hold now.
+    pub fn expected_promidata(&self) -> promidata::ExpectedPromidata {
+        self.state.expected_promidata(&format!("http://{}", self.addr))
     }
 
     pub fn dials(&self) -> Dials {

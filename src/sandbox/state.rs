@@ -13,12 +13,15 @@ use super::catalogue::Catalogue;
 use super::dials::{Dials, Window};
 use super::dice::Dice;
 use super::expected::Expected;
+use super::promidata::{ExpectedPromidata, Feed};
 
 pub struct State {
     pub api_key: String,
     seed: u64,
     /// Replaced as a whole by an advance; readers keep the one they took.
     catalogue: RwLock<Arc<Catalogue>>,
+    /// Likewise.
+    feed: RwLock<Arc<Feed>>,
     dials: RwLock<Dials>,
     window: Mutex<Window>,
     stats: Mutex<Stats>,
@@ -34,6 +37,7 @@ pub struct Stats {
     pub in_flight: u64,
     pub in_flight_max: u64,
     pub faults: Faults,
+    pub promidata: FeedCounts,
 }
 
 /// What was done wrong on purpose under a status that does not show it.
@@ -45,6 +49,16 @@ pub struct Faults {
     pub slow: u64,
 }
 
+/// Requests to the product feed by what they asked for, those that came through limit and faults; also those answered
+/// with 304 or 404.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedCounts {
+    pub lines: u64,
+    pub categories: u64,
+    pub families: u64,
+    pub images: u64,
+}
+
 /// What an advance did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advanced {
@@ -53,6 +67,10 @@ pub struct Advanced {
     pub changed: usize,
     /// Bundles that are gone.
     pub vanished: usize,
+    /// Product families with another document than before; extra ones are not counted.
+    pub feed_changed: usize,
+    /// Product families that are gone.
+    pub feed_vanished: usize,
 }
 
 impl State {
@@ -62,6 +80,7 @@ impl State {
             api_key: settings.api_key,
             seed: settings.seed,
             catalogue: RwLock::new(Arc::new(Catalogue::new(1, bundles))),
+            feed: RwLock::new(Arc::new(Feed::new(settings.seed, settings.families, settings.feed_lines))),
             dials: RwLock::new(settings.dials),
             window: Mutex::default(),
             stats: Mutex::default(),
@@ -85,6 +104,15 @@ impl State {
         Expected::of(&self.catalogue())
     }
 
+    pub fn feed(&self) -> Arc<Feed> {
+        self.feed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `origin` is the scheme and host that the client of the feed uses.
+    pub fn expected_promidata(&self, origin: &str) -> ExpectedPromidata {
+        ExpectedPromidata::of(&self.feed(), origin, &self.dials())
+    }
+
     /// Holds the catalogue while the next one is made, so that two advances at once are two generations.
     pub fn advance(&self) -> Advanced {
         let dials = self.dials();
@@ -92,7 +120,17 @@ impl State {
         let generation = catalogue.generation + 1;
         let step = bundles::advance(self.seed, generation, &catalogue.bundles, dials.changed, dials.vanished);
         *catalogue = Arc::new(Catalogue::new(generation, step.bundles));
-        Advanced { generation, changed: step.changed, vanished: step.vanished }
+        // Under the same hold, so that both are of one generation.
+        let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
+        let families = feed.advance(&dials);
+        *feed = Arc::new(families.feed);
+        Advanced {
+            generation,
+            changed: step.changed,
+            vanished: step.vanished,
+            feed_changed: families.changed,
+            feed_vanished: families.vanished,
+        }
     }
 
     pub fn stats(&self) -> Stats {
@@ -115,6 +153,10 @@ impl State {
 
     pub fn count_fault(&self, count: impl FnOnce(&mut Faults)) {
         count(&mut self.counts().faults);
+    }
+
+    pub fn count_feed(&self, count: impl FnOnce(&mut FeedCounts)) {
+        count(&mut self.counts().promidata);
     }
 
     /// See [`Window::admit`].
