@@ -7,7 +7,7 @@ use longshore_actors::restart::RestartPolicy;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
 
 use crate::config::{self, Config};
-use crate::domains::catalog;
+use crate::domains::{catalog, football};
 use crate::schedule::missed;
 use crate::schedule::scheduler::Schedule;
 use crate::schedule::upkeep::UpkeepSettings;
@@ -32,6 +32,12 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
         panic_every: parts.panic_every,
         ..catalog::Settings::default()
     }
+}
+
+pub(super) fn football_settings(football: &config::Football, parts: Parts) -> football::Settings {
+    let config::FootballKeys { daily_quota, removal_guard } = football.own;
+    let config::RemovalGuard { ratio, rows } = removal_guard;
+    football::Settings { daily_quota, removal_guard: Guard { ratio, rows, lifted: false }, dry_run: parts.dry_run }
 }
 
 pub(super) fn domain_settings(name: &str, domain: &config::Domain, config: &Config) -> DomainSettings {

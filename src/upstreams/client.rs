@@ -116,8 +116,10 @@ impl Upstream {
     pub async fn probe(&self, path: &str) -> Probe {
         let started = Instant::now();
         let reason = match self.get(path, &[]).await {
-            Ok(reply) if reply.status() < 400 => None,
-            Ok(reply) => Some(format!("GET {}: {}", reply.url(), reply.summary())),
+            Ok(reply) => {
+                let ill = (self.inner.settings.healthy)(&reply).err();
+                ill.map(|reason| format!("GET {}: {reason}", reply.url()))
+            }
             Err(fault) => Some(fault.to_string()),
         };
         Probe { ok: reason.is_none(), took: started.elapsed(), reason }

@@ -1,0 +1,21 @@
+//! What the football domain has beside [`Domain`].
+
+use serde::Deserialize;
+
+use crate::config::catalog::RemovalGuard;
+use crate::config::domain::Domain;
+
+/// `domains.football`: the keys of every domain, and its own.
+#[derive(Clone, Debug)]
+pub struct Football {
+    pub domain: Domain,
+    pub own: FootballKeys,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FootballKeys {
+    /// Requests a day (UTC), until the provider has told the account's own number.
+    pub daily_quota: u32,
+    pub removal_guard: RemovalGuard,
+}
