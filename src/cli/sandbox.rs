@@ -19,6 +19,12 @@ pub struct Args {
     /// Bundles in its catalogue
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub bundles: u32,
+    /// Leagues of API-Football
+    #[arg(long, default_value_t = 1_200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub leagues: u32,
+    /// Requests that API-Football answers before the day's limit is reached; 0 is no limit
+    #[arg(long, default_value_t = 0)]
+    pub football_quota: u32,
     /// The same seed gives the same catalogue
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -81,9 +87,10 @@ impl Args {
             malformed_rate: self.malformed_rate,
             hang_rate: self.hang_rate,
             page_max: (self.page_max > 0).then_some(self.page_max),
-            bare_list: false,
             changed: self.changed,
             vanished: self.vanished,
+            football_quota: (self.football_quota > 0).then_some(self.football_quota),
+            ..Dials::default()
         }
     }
 }
@@ -93,6 +100,7 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         listen: args.listen,
         seed: args.seed,
         bundles: args.bundles as usize,
+        leagues: args.leagues as usize,
         api_key: sandbox::API_KEY.to_owned(),
         dials: args.dials(),
     };
@@ -105,12 +113,17 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
             ))
         })?;
         let (url, key) = (handle.base_url(), handle.api_key().to_owned());
-        context.output.show(&json!({ "base_url": url, "api_key": key }), || {
+        let football = handle.football_url();
+        context.output.show(&json!({ "base_url": url, "football_url": football, "api_key": key }), || {
             format!(
                 "The sandbox serves {} bundles at {url}\n\n  ESIM_GO_API_KEY={key} \\\n  \
                  LONGSHORE__DOMAINS__CATALOG__BASE_URL={url} \\\n  longshore sync catalog\n\n\
+                 and {} leagues at {football}\n\n  API_FOOTBALL_KEY={key} \\\n  \
+                 LONGSHORE__DOMAINS__FOOTBALL__ENABLED=true \\\n  \
+                 LONGSHORE__DOMAINS__FOOTBALL__BASE_URL={football} \\\n  longshore sync football\n\n\
                  Its dials: GET and PUT http://{}/_sandbox/dials\n",
                 args.bundles,
+                args.leagues,
                 handle.addr()
             )
         })?;

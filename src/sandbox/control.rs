@@ -6,6 +6,7 @@
 //! | `PUT /_sandbox/dials` | sets all of them; what is left out is 0 |
 //! | `GET /_sandbox/stats` | requests by status, most in flight, faults |
 //! | `GET /_sandbox/catalogue` | what a correct sync must hold |
+//! | `GET /_sandbox/football` | what a correct sync of API-Football must hold |
 //! | `POST /_sandbox/advance` | makes the next generation |
 
 use actix_web::{HttpResponse, web};
@@ -25,6 +26,10 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route(
             "/_sandbox/catalogue",
             web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.expected())),
+        )
+        .route(
+            "/_sandbox/football",
+            web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.expected_football())),
         )
         .route(
             "/_sandbox/advance",

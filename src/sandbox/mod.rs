@@ -1,7 +1,9 @@
-//! The sandbox: a stand-in of the eSIM Go API v2.5 on loopback, for `sandbox`, `demo` and the tests.
+//! The sandbox: a stand-in of the providers on loopback, for `sandbox`, `demo` and the tests: of the eSIM Go API v2.5 and
+//! of API-Football v3.
 //!
 //! ```text
 //! seed ─▶ bundles ─▶ Catalogue (one generation) ─▶ esim_go: /v2.5/…   ◀── any client, with X-API-Key
+//!      └▶ leagues ─▶ Leagues ────────────────────▶ api_football: /football/… ◀── with x-apisports-key
 //!                        │      ▲ advance              ▲ dials: latency, errors, 429, cuts, …
 //!                        ▼      │                      │
 //!                    Expected   └──────── control: /_sandbox/…, or the methods of Handle
@@ -11,8 +13,9 @@
 //! Shapes, pagination, errors and traps follow the recorded answers; the same seed serves the same bytes. It knows what
 //! a correct sync must hold ([`Expected`]) and shares no code with the service, so each checks the other.
 //!
-//! It does not: order, sell or assign anything; speak TLS; serve versions other than v2.5; keep anything on disk.
+//! It does not: order, sell or assign anything; speak TLS; serve other versions; keep anything on disk.
 
+mod api_football;
 pub mod bundles;
 mod catalogue;
 mod control;
@@ -21,6 +24,7 @@ mod dials;
 mod dice;
 mod esim_go;
 mod expected;
+mod leagues;
 mod shapes;
 mod state;
 
@@ -37,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dials::{Dials, SlowBody};
 pub use self::expected::{Expected, ExpectedBundle, Reason};
+pub use self::leagues::{ExpectedFootball, ExpectedLeague, ExpectedSeason, LeagueReason, LeagueReject};
 pub use self::state::{Advanced, Faults, Stats};
 
 use self::state::State;
@@ -46,6 +51,9 @@ const CURRENCY: &str = "USD";
 
 /// Bundles are held in memory, at about 700 bytes each.
 const BUNDLES_MAX: usize = 1_000_000;
+
+/// Leagues are held in memory with all their seasons, at about 3 KB each.
+const LEAGUES_MAX: usize = 100_000;
 
 /// Longer than a client pools a connection, so that it is never closed under a request on its way.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -61,6 +69,8 @@ pub struct Settings {
     pub seed: u64,
     /// How many bundles the first generation has, traps among them.
     pub bundles: usize,
+    /// How many leagues API-Football's first generation has, traps among them.
+    pub leagues: usize,
     pub api_key: String,
     pub dials: Dials,
 }
@@ -71,6 +81,7 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             seed: 1,
             bundles: 5_000,
+            leagues: 1_200,
             api_key: API_KEY.to_owned(),
             dials: Dials::default(),
         }
@@ -90,6 +101,9 @@ impl Sandbox {
         settings.dials.check().map_err(invalid)?;
         if settings.bundles > BUNDLES_MAX {
             return Err(invalid(format!("{} bundles are more than {BUNDLES_MAX}", settings.bundles)));
+        }
+        if settings.leagues > LEAGUES_MAX {
+            return Err(invalid(format!("{} leagues are more than {LEAGUES_MAX}", settings.leagues)));
         }
         let listener = TcpListener::bind(settings.listen)?;
         let addr = listener.local_addr()?;
@@ -128,6 +142,7 @@ fn serve(state: Arc<State>, listener: TcpListener, ready: &mpsc::SyncSender<io::
 
 fn routes(config: &mut web::ServiceConfig) {
     control::routes(config);
+    api_football::routes(config);
     esim_go::routes(config);
 }
 
@@ -149,7 +164,12 @@ impl Handle {
         format!("http://{}/v2.5", self.addr)
     }
 
-    /// What it takes in `X-API-Key`.
+    /// API-Football's: `http://127.0.0.1:PORT/football`.
+    pub fn football_url(&self) -> String {
+        format!("http://{}/football", self.addr)
+    }
+
+    /// What it takes in `X-API-Key`, and as API-Football in `x-apisports-key`.
     pub fn api_key(&self) -> &str {
         &self.state.api_key
     }
@@ -170,6 +190,11 @@ impl Handle {
     /// What a correct sync must hold now.
     pub fn expected(&self) -> Expected {
         self.state.expected()
+    }
+
+    /// What a correct sync of API-Football must hold now.
+    pub fn expected_football(&self) -> ExpectedFootball {
+        self.state.expected_football()
     }
 
     /// Makes the next generation, by the dials `changed` and `vanished`.

@@ -8,17 +8,22 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::api_football::Allowance;
 use super::bundles;
 use super::catalogue::Catalogue;
 use super::dials::{Dials, Window};
 use super::dice::Dice;
 use super::expected::Expected;
+use super::leagues::{ExpectedFootball, Leagues};
 
 pub struct State {
     pub api_key: String,
     seed: u64,
     /// Replaced as a whole by an advance; readers keep the one they took.
     catalogue: RwLock<Arc<Catalogue>>,
+    leagues: RwLock<Arc<Leagues>>,
+    /// Counted requests to API-Football, and those of the minute that began then.
+    pub football: Mutex<Allowance>,
     dials: RwLock<Dials>,
     window: Mutex<Window>,
     stats: Mutex<Stats>,
@@ -53,6 +58,9 @@ pub struct Advanced {
     pub changed: usize,
     /// Bundles that are gone.
     pub vanished: usize,
+    /// Leagues that are called otherwise, and whose last season starts on another day, where they are no traps.
+    pub leagues_changed: usize,
+    pub leagues_vanished: usize,
 }
 
 impl State {
@@ -62,6 +70,8 @@ impl State {
             api_key: settings.api_key,
             seed: settings.seed,
             catalogue: RwLock::new(Arc::new(Catalogue::new(1, bundles))),
+            leagues: RwLock::new(Arc::new(Leagues::new(settings.seed, settings.leagues))),
+            football: Mutex::default(),
             dials: RwLock::new(settings.dials),
             window: Mutex::default(),
             stats: Mutex::default(),
@@ -71,6 +81,14 @@ impl State {
 
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn leagues(&self) -> Arc<Leagues> {
+        self.leagues.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn expected_football(&self) -> ExpectedFootball {
+        self.leagues().expected()
     }
 
     pub fn dials(&self) -> Dials {
@@ -92,7 +110,10 @@ impl State {
         let generation = catalogue.generation + 1;
         let step = bundles::advance(self.seed, generation, &catalogue.bundles, dials.changed, dials.vanished);
         *catalogue = Arc::new(Catalogue::new(generation, step.bundles));
-        Advanced { generation, changed: step.changed, vanished: step.vanished }
+        let mut leagues = self.leagues.write().unwrap_or_else(PoisonError::into_inner);
+        let (next, leagues_changed, leagues_vanished) = leagues.advance(self.seed, dials.changed, dials.vanished);
+        *leagues = Arc::new(next);
+        Advanced { generation, changed: step.changed, vanished: step.vanished, leagues_changed, leagues_vanished }
     }
 
     pub fn stats(&self) -> Stats {
