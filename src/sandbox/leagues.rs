@@ -1,4 +1,4 @@
-//! API-Football's leagues as the sandbox has them, and what a store must hold after a correct sync of them.
+//! API-Football's leagues as the sandbox has them.
 //!
 //! Names, codes, types and dates have the shapes of the recorded answers; so have the quirks: England, Scotland and
 //! Wales share a code, World has none, names repeat, a year comes twice with another start, years are missing, seasons
@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dice::Dice;
+use super::expected_football::{ExpectedFootball, ExpectedLeague, ExpectedSeason, LeagueReason, LeagueReject};
 
 /// Name and code.
 pub const COUNTRIES: [(&str, Option<&str>); 48] = [
@@ -364,64 +364,6 @@ fn logo(id: u32) -> String {
 pub fn country_json((name, code): (&str, Option<&str>)) -> Value {
     let flag = code.map(|code| format!("https://media.example.org/flags/{}.svg", code.to_lowercase()));
     json!({ "name": name, "code": code, "flag": flag })
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExpectedFootball {
-    /// 1 at the start, one more with each advance.
-    pub generation: u64,
-    /// By id, without those that a sync rejects.
-    pub leagues: BTreeMap<u32, ExpectedLeague>,
-    /// One for each bad record, in the order of the list.
-    pub rejects: Vec<LeagueReject>,
-    /// Name and code of all that `/countries` lists.
-    pub countries: BTreeMap<String, Option<String>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExpectedLeague {
-    pub name: String,
-    pub kind: String,
-    pub country: String,
-    pub logo: String,
-    /// In the order of year and start.
-    pub seasons: Vec<ExpectedSeason>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ExpectedSeason {
-    pub year: i32,
-    pub start: String,
-    pub end: String,
-    pub current: bool,
-    /// The flags that are set.
-    pub covered: BTreeSet<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeagueReject {
-    /// `None`: the record has no readable one.
-    pub id: Option<u32>,
-    pub reason: LeagueReason,
-}
-
-/// What is wrong with a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeagueReason {
-    EndBeforeStart,
-    Type,
-    Name,
-    Year,
-    Date,
-    Id,
-    Country,
-}
-
-impl ExpectedFootball {
-    pub fn season_count(&self) -> usize {
-        self.leagues.values().map(|league| league.seasons.len()).sum()
-    }
 }
 
 #[cfg(test)]

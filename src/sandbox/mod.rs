@@ -1,5 +1,5 @@
-//! The sandbox: a stand-in of the providers on loopback, for `sandbox`, `demo` and the tests: of the eSIM Go API v2.5 and
-//! of API-Football v3.
+//! The sandbox: a stand-in of the eSIM Go API v2.5 and of API-Football v3 on loopback, for `sandbox`, `demo` and the
+//! tests.
 //!
 //! ```text
 //! seed ─▶ bundles ─▶ Catalogue (one generation) ─▶ esim_go: /v2.5/…   ◀── any client, with X-API-Key
@@ -24,6 +24,7 @@ mod dials;
 mod dice;
 mod esim_go;
 mod expected;
+mod expected_football;
 mod leagues;
 mod shapes;
 mod state;
@@ -41,7 +42,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dials::{Dials, SlowBody};
 pub use self::expected::{Expected, ExpectedBundle, Reason};
-pub use self::leagues::{ExpectedFootball, ExpectedLeague, ExpectedSeason, LeagueReason, LeagueReject};
+pub use self::expected_football::{ExpectedFootball, ExpectedLeague, ExpectedSeason, LeagueReason, LeagueReject};
 pub use self::state::{Advanced, Faults, Stats};
 
 use self::state::State;

@@ -14,7 +14,8 @@ use super::catalogue::Catalogue;
 use super::dials::{Dials, Window};
 use super::dice::Dice;
 use super::expected::Expected;
-use super::leagues::{ExpectedFootball, Leagues};
+use super::expected_football::ExpectedFootball;
+use super::leagues::Leagues;
 
 pub struct State {
     pub api_key: String,
