@@ -40,7 +40,7 @@ use crate::schedule::upkeep::{HealthProbe, Upkeep};
 use crate::schedule::when::WhenError;
 use crate::service::door::TreeDoor;
 use crate::service::settings::{
-    burst, catalog_settings, domain_settings, football_settings, schedules, upkeep_settings,
+    burst, burst_of, catalog_settings, domain_settings, football_settings, schedules, upkeep_settings,
 };
 use crate::store::Store;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
@@ -166,7 +166,7 @@ impl Service {
             domains.push(Box::new(DomainChild::new(domain, domain_settings("catalog", &catalog.domain, config))));
         }
         if football.domain.enabled {
-            let upstream = football_upstream(&football.domain, &runtime.phases, &runtime.events)?;
+            let upstream = football_upstream(football, &runtime.phases, &runtime.events)?;
             upstreams.insert(football::NAME, upstream.clone());
             probes.push(Box::new(UpstreamProbe { upstream: upstream.clone(), path: football::HEALTH_PATH }));
             let settings = football_settings(football, parts);
@@ -214,7 +214,7 @@ impl Service {
             // A domain that was not enabled at the start waits for the next one.
             let _ = self.tree.change(name, |settings| *settings = domain_settings(name, domain, config));
             if let Some(upstream) = self.upstreams.get(name)
-                && let Err(error) = upstream.set_rate(Some(domain.rate_per_second), burst(domain.rate_per_second))
+                && let Err(error) = upstream.set_rate(Some(domain.rate_per_second), burst_of(name, domain, config))
             {
                 tracing::warn!(domain = name, reason = %error, "set rate");
             }
@@ -275,7 +275,7 @@ pub fn upstreams(
         upstreams.push((catalog_upstream(&catalog.domain, phases, events)?, catalog::HEALTH_PATH));
     }
     if football.domain.enabled {
-        upstreams.push((football_upstream(&football.domain, phases, events)?, football::HEALTH_PATH));
+        upstreams.push((football_upstream(football, phases, events)?, football::HEALTH_PATH));
     }
     Ok(upstreams)
 }
@@ -293,9 +293,10 @@ fn catalog_upstream(domain: &config::Domain, phases: &Phases, events: &Events) -
     open(upstream_settings(catalog::PROVIDER, catalog::KEY_HEADER, domain), phases, events)
 }
 
-fn football_upstream(domain: &config::Domain, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
-    let settings = upstream_settings(football::PROVIDER, football::KEY_HEADER, domain);
-    open(UpstreamSettings { healthy: football::healthy, ..settings }, phases, events)
+fn football_upstream(football: &config::Football, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
+    let settings = upstream_settings(football::PROVIDER, football::KEY_HEADER, &football.domain);
+    let settings = UpstreamSettings { burst: football.own.burst, healthy: football::healthy, ..settings };
+    open(settings, phases, events)
 }
 
 fn open(settings: UpstreamSettings, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {

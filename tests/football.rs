@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use longshore::sandbox::Dials;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::service::job_in;
 use crate::support::http::{self, Upstream};
 use crate::support::postgres::Server;
+use crate::support::world::KEY;
 use crate::support::{Ended, World};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -266,20 +268,77 @@ fn a_dry_run_tells_the_changes_and_writes_nothing() {
     }
 }
 
+/// A list of leagues with these ids and names, all cups of England.
+fn list(leagues: &[(u32, &str)]) -> String {
+    let league = |(id, name): &(u32, &str)| {
+        json!({
+            "league": {"id": id, "name": name, "type": "Cup", "logo": null},
+            "country": {"name": "England", "code": "GB", "flag": null},
+            "seasons": [{"year": 2026, "start": "2026-08-01", "end": "2027-05-01", "current": true}],
+        })
+    };
+    let leagues: Vec<Value> = leagues.iter().map(league).collect();
+    let (results, paging) = (leagues.len(), json!({"current": 1, "total": 1}));
+    json!({"errors": [], "results": results, "paging": paging, "response": leagues}).to_string()
+}
+
+/// An upstream that answers everything with what stands in the cell, and the cell.
+fn answering(body: String) -> (Upstream, Arc<Mutex<String>>) {
+    let cell = Arc::new(Mutex::new(body));
+    let shown = cell.clone();
+    let upstream = Upstream::start(move |stream| {
+        let body = shown.lock().unwrap().clone();
+        let length = body.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    });
+    (upstream, cell)
+}
+
+#[test]
+fn a_slug_stays_its_leagues_own_while_the_league_is_gone() {
+    let (upstream, told) = answering(list(&[(1, "Cup"), (2, "Shield")]));
+    let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
+    let sync = || world.run(&["sync", "football"]).expect(0).calm(&[]).code;
+    let slugs = || world.rows().texts("SELECT id || ' ' || slug FROM leagues WHERE removed_at IS NULL ORDER BY id");
+    sync();
+    assert_eq!(slugs(), ["1 england-cup", "2 england-shield"]);
+    *told.lock().unwrap() = list(&[(2, "Trophy"), (3, "Cup")]);
+    sync();
+    assert_eq!(slugs(), ["2 england-shield", "3 england-cup-3"]);
+    *told.lock().unwrap() = list(&[(1, "Vase"), (2, "Cup"), (3, "Cup"), (4, "Shield")]);
+    sync();
+    assert_eq!(slugs(), ["1 england-cup", "2 england-shield", "3 england-cup-3", "4 england-shield-4"]);
+    let live = "SELECT count(*) FROM seasons WHERE removed_at IS NULL";
+    assert_eq!(world.rows().number(live), 4, "what returns is live again");
+}
+
+/// Invariant 10. The world itself looks through all that was said and stored.
+#[test]
+fn a_key_that_the_provider_repeats_is_not_told() {
+    let (upstream, told) =
+        answering(json!({"errors": {"token": format!("bad key {KEY}")}, "response": []}).to_string());
+    let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
+    world.run(&["sync", "football"]).expect(1).one_error(&["bad key ***"]);
+    *told.lock().unwrap() = list(&[(1, KEY), (0, KEY)]);
+    world.run(&["sync", "football"]).expect(0);
+    assert_eq!(world.rows().texts("SELECT name FROM leagues"), ["***"]);
+    assert!(world.rows().texts("SELECT raw FROM rejected_records")[0].contains("***"));
+    *told.lock().unwrap() = format!("<html>{KEY}</html>");
+    world.run(&["sync", "football"]).expect(1).one_error(&["not JSON", "***"]);
+}
+
 #[test]
 fn the_recorded_list_comes_through_whole() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../shared/samples/api-football/leagues_current-true_fantasyleague.json");
-    let Ok(recorded) = std::fs::read(&sample) else {
+    let Ok(recorded) = std::fs::read_to_string(&sample) else {
         println!("skipped: there is no recorded answer at {}", sample.display());
         return;
     };
-    let upstream = Upstream::start(move |stream| {
-        let length = recorded.len();
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n")?;
-        stream.write_all(b"Connection: close\r\n\r\n")?;
-        stream.write_all(&recorded)
-    });
+    let (upstream, _) = answering(recorded);
     let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
     let synced = world.run(&["sync", "football", "--json"]);
     synced.expect(0).calm(&[]);

@@ -15,6 +15,8 @@ pub struct Football {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FootballKeys {
+    /// Requests that may go out at once after a quiet time.
+    pub burst: u32,
     /// Requests a day (UTC), until the provider has told the account's own number.
     pub daily_quota: u32,
     pub removal_guard: RemovalGuard,

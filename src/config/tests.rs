@@ -303,6 +303,8 @@ fn football_waits_until_it_is_asked_for_and_then_wants_its_key() {
     let jobs = &config.domains.football.domain.jobs;
     assert_eq!(jobs.keys().collect::<Vec<_>>(), ["countries", "leagues", "status"]);
     assert!(jobs.values().all(|job| job.schedule.is_some()));
+    let (burst, rate) = (config.domains.football.own.burst, config.domains.football.domain.rate_per_second);
+    assert!(f64::from(burst) + rate * 60.0 <= 10.0, "more in a minute than the free plan has");
 
     let enabled = [("domains.football.enabled", "true")];
     let keyless = load("", &[("ESIM_GO_API_KEY", "key")], &enabled).unwrap().check_runnable().unwrap_err().to_string();

@@ -144,7 +144,8 @@ fn check_catalog(check: &mut Check<'_>, catalog: &Catalog) {
 }
 
 fn check_football(check: &mut Check<'_>, football: &Football) {
-    let FootballKeys { daily_quota, removal_guard } = &football.own;
+    let FootballKeys { burst, daily_quota, removal_guard } = &football.own;
+    check.within("domains.football.burst", *burst as usize, 10_000);
     // The largest plan that the provider sells has 1.5 million.
     check.within("domains.football.daily_quota", *daily_quota as usize, 10_000_000);
     check_guard(check, "domains.football", removal_guard);

@@ -20,6 +20,14 @@ pub(super) fn burst(per_second: f64) -> u32 {
     per_second.clamp(1.0, f64::from(u32::MAX)) as u32
 }
 
+/// What of a domain's requests may go at once, where a domain has a number of its own.
+pub(super) fn burst_of(name: &str, domain: &config::Domain, config: &Config) -> u32 {
+    match name {
+        football::NAME => config.domains.football.own.burst,
+        _ => burst(domain.rate_per_second),
+    }
+}
+
 pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catalog::Settings {
     let config::CatalogKeys { groups, per_page, fresh_for, removal_guard } = &catalog.own;
     let config::RemovalGuard { ratio, rows } = *removal_guard;
@@ -35,7 +43,7 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
 }
 
 pub(super) fn football_settings(football: &config::Football, parts: Parts) -> football::Settings {
-    let config::FootballKeys { daily_quota, removal_guard } = football.own;
+    let config::FootballKeys { burst: _, daily_quota, removal_guard } = football.own;
     let config::RemovalGuard { ratio, rows } = removal_guard;
     football::Settings { daily_quota, removal_guard: Guard { ratio, rows, lifted: false }, dry_run: parts.dry_run }
 }

@@ -105,16 +105,13 @@ impl Envelope {
             #[serde(default)]
             errors: Errors,
             results: Option<u64>,
-            paging: Option<Paging>,
+            #[serde(default)]
+            paging: Value,
             #[serde(borrow)]
             response: Option<&'a RawValue>,
         }
-        #[derive(Deserialize)]
-        struct Paging {
-            total: Option<u64>,
-        }
         let Raw { errors, results, paging, response } = serde_json::from_str(&text)?;
-        let extent = Extent { results, pages: paging.and_then(|paging| paging.total) };
+        let extent = Extent { results, pages: paging["total"].as_u64() };
         let records = response.map(|response| {
             // Records are slices of `text`: their addresses say where.
             let place = |record: &str| {
@@ -292,6 +289,8 @@ mod tests {
         let asked = r#"{"parameters":{"current":"True"},"errors":{},"response":[]}"#;
         assert_eq!((records(asked).len(), split(asked).errors), (0, Errors::default()));
         assert_eq!(split(asked).extent, Extent::default());
+        let odd = r#"{"errors":[],"results":0,"paging":[],"response":[]}"#;
+        assert_eq!(split(odd).extent, Extent { results: Some(0), pages: None });
         assert_eq!(records(r#"{"errors":[],"response": {"requests":{}} }"#), [r#"{"requests":{}}"#]);
         assert!(split(r#"{"message":"hm"}"#).body.is_none());
         for text in ["null", "7", "[]", r#"{"errors":[],"response":[1"#, r#"{"response":[]} x"#, r#"{"results":-1}"#] {
