@@ -111,6 +111,14 @@ impl Upstream {
         self.settle(pass, verdict, &shown, started.elapsed())
     }
 
+    /// Whether a call would be let out now, as far as the breaker tells: for who pays for a call before it is made.
+    ///
+    /// # Errors
+    /// `Unavailable` while the breaker is open.
+    pub fn ready(&self) -> Result<(), Fault> {
+        self.inner.breaker.check(Instant::now()).map_err(|refusal| self.refused(refusal))
+    }
+
     /// Asks for `path` to see whether the upstream is well. It goes the way of every call, so it also is the probe
     /// that closes a half-open breaker.
     pub async fn probe(&self, path: &str) -> Probe {

@@ -42,6 +42,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Answers 2xx and 4xx other than 429; everything else is a fault already.
     async fn get(&self, path: &str) -> Result<Raw, Fault>;
 
+    /// A fault while no call would be let out: then none is taken from the quota.
+    fn ready(&self) -> Result<(), Fault>;
+
     /// No call for so long.
     fn pause_for(&self, pause: Duration);
 }
@@ -63,6 +66,10 @@ pub struct Raw {
 impl Transport for Upstream {
     async fn get(&self, path: &str) -> Result<Raw, Fault> {
         Upstream::get(self, path, &[]).await.map(|reply| raw(&reply))
+    }
+
+    fn ready(&self) -> Result<(), Fault> {
+        Upstream::ready(self)
     }
 
     fn pause_for(&self, pause: Duration) {
@@ -106,6 +113,7 @@ impl ApiFootball {
     /// One call.
     pub async fn ask(&self, request: Request) -> Result<(Body, Extent), Fault> {
         if request.is_counted() {
+            self.transport.ready()?;
             self.quota.take().await?;
         }
         let raw = self.transport.get(request.path()).await?;
@@ -255,6 +263,7 @@ mod tests {
 
     struct Scripted {
         answer: fn() -> Raw,
+        is_down: bool,
         calls: Mutex<u32>,
         pauses: Mutex<Vec<Duration>>,
     }
@@ -264,6 +273,10 @@ mod tests {
         async fn get(&self, _: &str) -> Result<Raw, Fault> {
             *self.calls.lock().unwrap() += 1;
             Ok((self.answer)())
+        }
+
+        fn ready(&self) -> Result<(), Fault> {
+            if self.is_down { Err(Fault::unavailable("x", "its breaker is open")) } else { Ok(()) }
         }
 
         fn pause_for(&self, pause: Duration) {
@@ -286,7 +299,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("store.db"), Settings::default(), now).unwrap();
         let quota = Quota { store: Arc::new(store.clone()), clock: Clock::following_tokio(now), configured };
-        let transport = Arc::new(Scripted { answer, calls: Mutex::default(), pauses: Mutex::default() });
+        let transport =
+            Arc::new(Scripted { answer, is_down: false, calls: Mutex::default(), pauses: Mutex::default() });
         Bench { client: ApiFootball::new(transport.clone(), quota), transport, store, _folder: folder }
     }
 
@@ -386,6 +400,15 @@ mod tests {
         let Bench { client, transport, _folder, .. } = bench(NOON, 100, || Raw { minute_left: Some(0), ..said(FINE) });
         client.ask(Request::Leagues).await.unwrap();
         assert_eq!(*transport.pauses.lock().unwrap(), [MINUTE], "before the next call is refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_breaker_costs_nothing_of_the_quota() {
+        let Bench { client, store, _folder, .. } = bench(NOON, 1, || said(FINE));
+        let down = Scripted { answer: || said(FINE), is_down: true, calls: Mutex::default(), pauses: Mutex::default() };
+        let down = ApiFootball { transport: Arc::new(down), ..client };
+        assert!(matches!(down.ask(Request::Leagues).await, Err(Fault::Unavailable { .. })));
+        assert!(store.take_quota(PROVIDER, 1, 1, NOON).await.unwrap(), "the one call is left");
     }
 
     #[tokio::test(start_paused = true)]
