@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, DomainInfo};
 use crate::config::{self, Config, StoreUrl};
 use crate::domains::catalog::{self, Catalog};
+use crate::domains::football::{self, Football};
 use crate::http::{BindError, HttpServer, HttpSettings};
 use crate::schedule::heartbeat::Heartbeat;
 use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
@@ -43,7 +44,9 @@ use crate::schedule::when::WhenError;
 use crate::service::door::TreeDoor;
 use crate::service::opening::{open_copy, scratch};
 use crate::service::rates::Rates;
-use crate::service::settings::{burst, catalog_settings, domain_settings, schedules, upkeep_settings};
+use crate::service::settings::{
+    burst, burst_of, catalog_settings, domain_settings, football_settings, schedules, upkeep_settings,
+};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, postgres, sqlite};
 use crate::targets::store::StoreTarget;
@@ -168,7 +171,7 @@ impl Service {
             dry_run: parts.dry_run,
         };
         // One block a domain; a new one is added here.
-        let config::Domains { catalog } = &config.domains;
+        let config::Domains { catalog, football } = &config.domains;
         if catalog.domain.enabled {
             let upstream = catalog_upstream(&catalog.domain, &runtime.phases, &runtime.events)?;
             upstreams.insert(catalog::NAME, upstream.clone());
@@ -177,6 +180,15 @@ impl Service {
             let domain = Catalog::new(settings, upstream, target.clone());
             infos.push(info(&domain));
             domains.push(Box::new(DomainChild::new(domain, domain_settings("catalog", &catalog.domain, config))));
+        }
+        if football.domain.enabled {
+            let upstream = football_upstream(football, &runtime.phases, &runtime.events)?;
+            upstreams.insert(football::NAME, upstream.clone());
+            probes.push(Box::new(UpstreamProbe { upstream: upstream.clone(), path: football::HEALTH_PATH }));
+            let settings = football_settings(football, parts);
+            let domain = Football::new(settings, upstream, target.clone());
+            infos.push(info(&domain));
+            domains.push(Box::new(DomainChild::new(domain, domain_settings("football", &football.domain, config))));
         }
 
         let tree_slot = Arc::new(TreeDoor::default());
@@ -293,10 +305,13 @@ pub fn upstreams(
     phases: &Phases,
     events: &Events,
 ) -> Result<Vec<(Upstream, &'static str)>, StartError> {
-    let config::Domains { catalog } = &config.domains;
+    let config::Domains { catalog, football } = &config.domains;
     let mut upstreams = Vec::new();
     if catalog.domain.enabled {
         upstreams.push((catalog_upstream(&catalog.domain, phases, events)?, catalog::HEALTH_PATH));
+    }
+    if football.domain.enabled {
+        upstreams.push((football_upstream(football, phases, events)?, football::HEALTH_PATH));
     }
     Ok(upstreams)
 }
@@ -311,18 +326,22 @@ pub fn try_settings(config: &Config) -> Result<(), StartError> {
 }
 
 fn catalog_upstream(domain: &config::Domain, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
-    upstream(catalog::PROVIDER, catalog::KEY_HEADER, domain, phases, events)
+    open(upstream_settings(catalog::PROVIDER, catalog::KEY_HEADER, domain), phases, events)
 }
 
-fn upstream(
-    provider: &str,
-    key_header: &str,
-    domain: &config::Domain,
-    phases: &Phases,
-    events: &Events,
-) -> Result<Upstream, StartError> {
+fn football_upstream(football: &config::Football, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
+    let settings = upstream_settings(football::PROVIDER, football::KEY_HEADER, &football.domain);
+    let settings = UpstreamSettings { burst: football.own.burst, healthy: football::healthy, ..settings };
+    open(settings, phases, events)
+}
+
+fn open(settings: UpstreamSettings, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
+    Upstream::new(settings, phases.clone(), events.clone()).map_err(StartError::Upstream)
+}
+
+fn upstream_settings(provider: &str, key_header: &str, domain: &config::Domain) -> UpstreamSettings {
     let config::Breaker { failures, open_for, open_max } = domain.breaker;
-    let settings = UpstreamSettings {
+    UpstreamSettings {
         auth: domain.api_key.clone().map(|key| Auth::header(key_header, key)),
         rate_per_second: Some(domain.rate_per_second),
         burst: burst(domain.rate_per_second),
@@ -331,8 +350,7 @@ fn upstream(
         idle_connections: domain.pools.fetch.actors,
         breaker: BreakerPolicy { failures, open_for, open_max, ..BreakerPolicy::default() },
         ..UpstreamSettings::new(provider, &domain.base_url)
-    };
-    Upstream::new(settings, phases.clone(), events.clone()).map_err(StartError::Upstream)
+    }
 }
 
 fn scheduler_child(scheduler: Scheduler, runtime: &Runtime) -> Box<dyn Child> {

@@ -10,6 +10,8 @@ fn the_demo_syncs_and_says_that_the_rows_are_equal() {
     let same = "the store holds exactly the";
     assert!(demo.remarks().iter().any(|line| line.contains(same)), "{demo}");
     assert!(demo.stdout.contains("catalog.group"), "{demo}");
+    assert!(demo.remarks().iter().any(|line| line.contains("and the 1193 leagues with their")), "{demo}");
+    assert!(demo.stdout.contains("football.leagues"), "{demo}");
     assert!(world.path("data/demo/longshore.db").exists());
 }
 

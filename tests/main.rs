@@ -17,6 +17,7 @@ mod bad_input;
 mod contract;
 mod demo;
 mod faults;
+mod football;
 mod kill;
 mod layering;
 mod nodes;

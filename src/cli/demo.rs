@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use longshore_actors::backoff::Backoff;
+use longshore_actors::events::Events;
 use longshore_actors::job::NewJob;
+use longshore_actors::ledger::JobRecord;
 use longshore_actors::threads::Threads;
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -17,11 +19,12 @@ use crate::cli::remote::Door;
 use crate::cli::run::{self, Signals};
 use crate::cli::sync::run_one;
 use crate::cli::{Context, follow};
-use crate::config::{Config, Secret, StoreUrl};
-use crate::domains::catalog;
+use crate::config::{self, Config, Secret, StoreUrl};
+use crate::domains::{catalog, football};
 use crate::sandbox::{Dials, Handle, Sandbox, Settings};
 use crate::service::{Parts, Service, with_system};
-use crate::store::batch::Cell;
+use crate::store::batch::{Cell, Row};
+use crate::store::table::Table;
 
 /// Bundles, unless said otherwise; about what an organisation has.
 const USUAL: u32 = 5_000;
@@ -82,24 +85,32 @@ fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Conf
     if let Some(listen) = args.listen {
         config.service.listen = listen;
     }
-    let catalog = &mut config.domains.catalog.domain;
-    catalog.enabled = true;
-    catalog.base_url = sandbox.base_url();
-    catalog.api_key = Some(Secret::new(sandbox.api_key()));
+    let config::Domains { catalog, football } = &mut config.domains;
+    point(&mut catalog.domain, sandbox.base_url(), sandbox, args.faults);
+    point(&mut football.domain, sandbox.football_url(), sandbox, args.faults);
+    // Nothing is to be saved here, and the same day may see many demos.
+    football.own.daily_quota = football.own.daily_quota.max(10_000);
+    Ok(config)
+}
+
+/// Points a domain at the sandbox.
+fn point(domain: &mut config::Domain, url: String, sandbox: &Handle, faults: bool) {
+    domain.enabled = true;
+    domain.base_url = url;
+    domain.api_key = Some(Secret::new(sandbox.api_key()));
     // The sandbox can take it, and nobody wants to wait for a demo.
-    catalog.rate_per_second = if args.faults { 40.0 } else { 1_000.0 };
-    if args.faults {
+    domain.rate_per_second = if faults { 40.0 } else { 1_000.0 };
+    if faults {
         // Short waits, so that retries can be watched; and room for more deaths than a service should have.
         let backoff = Backoff::exponential(Duration::from_millis(500), Duration::from_secs(5));
-        for policy in catalog.jobs.values_mut() {
+        for policy in domain.jobs.values_mut() {
             policy.backoff = backoff;
             policy.attempts = policy.attempts.max(10);
         }
-        catalog.crashes_max = catalog.crashes_max.max(20);
-        catalog.restart.max = catalog.restart.max.max(20);
-        catalog.breaker.open_for = catalog.breaker.open_for.min(Duration::from_secs(2));
+        domain.crashes_max = domain.crashes_max.max(20);
+        domain.restart.max = domain.restart.max.max(20);
+        domain.breaker.open_for = domain.breaker.open_for.min(Duration::from_secs(2));
     }
-    Ok(config)
 }
 
 async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, threads: Threads) -> Result<(), Failure> {
@@ -114,9 +125,8 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
     let events = &service.tree.runtime().events;
     let progress = actix::spawn(progress::watch(events.listen(), telemetry, Mode::fitting(output.quiet)));
     let door = Door::Direct(service.ledger.clone());
-    let job = NewJob::new(catalog::NAME, catalog::FULL, json!({ "force": true }));
     let synced = tokio::select! {
-        synced = run_one(&door, job, events.listen()) => synced,
+        synced = sync_all(&door, events) => synced,
         name = signals.stop() => Err(Failure::new(Exit::Interrupted, format!("{name}: the demo was stopped"))),
     };
     progress.abort();
@@ -124,7 +134,9 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
     let checked = match &synced {
         Ok((record, family)) => {
             follow::show(output, record, family)?;
-            verify(&service, sandbox).await
+            let catalog = verify(&service, sandbox).await;
+            let football = verify_football(&service, sandbox).await;
+            catalog.and_then(|catalog| Ok(format!("{catalog}\n{}", football?)))
         }
         Err(_) => Ok(String::new()),
     };
@@ -146,8 +158,22 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
     Ok(())
 }
 
+/// The catalog's job with its children, and after them the jobs of the other domains.
+async fn sync_all(door: &Door, events: &Events) -> Result<(JobRecord, Vec<JobRecord>), Failure> {
+    let full = NewJob::new(catalog::NAME, catalog::FULL, json!({ "force": true }));
+    let (record, mut family) = run_one(door, full, events.listen()).await?;
+    for kind in [football::LEAGUES_KIND, football::COUNTRIES_KIND] {
+        let (other, others) = run_one(door, NewJob::new(football::NAME, kind, json!({})), events.listen()).await?;
+        family.push(other);
+        family.extend(others);
+    }
+    Ok((record, family))
+}
+
 fn introduce(output: Output, args: &Args, config: &Config, sandbox: &Handle, service: &Service) {
     output.remark(&format!("sandbox   {} bundles of eSIM Go at {}", args.bundles, sandbox.base_url()));
+    let leagues = sandbox.expected_football().leagues.len();
+    output.remark(&format!("          {leagues} leagues of API-Football at {}", sandbox.football_url()));
     output.remark(&format!("store     {}", config.store.url.place()));
     if let Some(address) = service.address {
         output.remark(&format!("control   http://{address}/"));
@@ -164,7 +190,8 @@ fn farewell(output: Output, config: &Config, service: &Service) {
         "\nThe service stays up; look at it from another terminal:\n  \
          longshore jobs list{at}\n  longshore domains{at}\n  \
          sqlite3 {store} \"select name, price, duration from catalog_bundles \
-         order by cast(price as real) desc limit 10\"\n\
+         order by cast(price as real) desc limit 10\"\n  \
+         sqlite3 {store} \"select slug, country from leagues order by slug limit 10\"\n\
          Stop it with Ctrl-C."
     ));
 }
@@ -205,26 +232,54 @@ async fn verify(service: &Service, sandbox: &Handle) -> Result<String, Failure> 
     }
 }
 
+/// The same of the leagues: their names, and how many seasons they have together.
+async fn verify_football(service: &Service, sandbox: &Handle) -> Result<String, Failure> {
+    let expected = sandbox.expected_football();
+    let mut stored = BTreeMap::new();
+    each_row(service, &football::LEAGUES, |row| {
+        if let [Cell::Int(id), _, Cell::Text(name), ..] = row.cells.as_slice() {
+            stored.insert(u32::try_from(*id).unwrap_or_default(), name.clone());
+        }
+    })
+    .await?;
+    let seasons = service.store.count_rows(&football::SEASONS).await?;
+    let wanted = expected.leagues.iter().map(|(id, league)| (*id, league.name.clone())).collect();
+    if stored == wanted && seasons == expected.season_count() as u64 {
+        return Ok(format!("and the {} leagues with their {seasons} seasons", stored.len()));
+    }
+    let (leagues, known) = (stored.len(), expected.leagues.len());
+    Err(Failure::failed(format!(
+        "the store holds {leagues} leagues and {seasons} seasons that are not the {known} served"
+    )))
+}
+
+/// Takes every live row of a table, a page at a time.
+async fn each_row(service: &Service, table: &'static Table, mut take: impl FnMut(Row)) -> Result<(), Failure> {
+    const PAGE: usize = 1_000;
+    let mut after = Vec::new();
+    loop {
+        let rows = service.store.rows(table, after, PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.cells[..table.key].to_vec();
+        rows.into_iter().for_each(&mut take);
+    }
+}
+
 struct Stored {
     price: Decimal,
     countries: usize,
 }
 
 async fn stored_bundles(service: &Service) -> Result<BTreeMap<String, Stored>, Failure> {
-    const PAGE: usize = 1_000;
     let column = |name: &str| catalog::BUNDLES.columns.iter().position(|column| column.name == name);
     let price = column("price").ok_or_else(|| Failure::internal("catalog_bundles has no price"))?;
     let mut stored = BTreeMap::new();
-    let mut after = Vec::new();
-    loop {
-        let rows = service.store.rows(&catalog::BUNDLES, after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(stored) };
-        after = last.cells[..catalog::BUNDLES.key].to_vec();
-        for row in rows {
-            if let (Some(Cell::Text(name)), Some(&Cell::Decimal(price))) = (row.cells.first(), row.cells.get(price)) {
-                let countries = row.details.iter().map(Vec::len).sum();
-                stored.insert(name.clone(), Stored { price, countries });
-            }
+    each_row(service, &catalog::BUNDLES, |row| {
+        if let (Some(Cell::Text(name)), Some(&Cell::Decimal(price))) = (row.cells.first(), row.cells.get(price)) {
+            let countries = row.details.iter().map(Vec::len).sum();
+            stored.insert(name.clone(), Stored { price, countries });
         }
-    }
+    })
+    .await?;
+    Ok(stored)
 }

@@ -25,6 +25,12 @@ pub struct Args {
     /// Lines of the feed beyond those families
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub feed_lines: u32,
+    /// Leagues of API-Football
+    #[arg(long, default_value_t = 1_200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub leagues: u32,
+    /// Requests that API-Football answers before the day's limit is reached; 0 is no limit
+    #[arg(long, default_value_t = 0)]
+    pub football_quota: u32,
     /// The same seed gives the same catalogue
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -89,6 +95,7 @@ impl Args {
             page_max: (self.page_max > 0).then_some(self.page_max),
             changed: self.changed,
             vanished: self.vanished,
+            football_quota: (self.football_quota > 0).then_some(self.football_quota),
             ..Dials::default()
         }
     }
@@ -101,6 +108,7 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
         bundles: args.bundles as usize,
         families: args.families,
         feed_lines: args.feed_lines,
+        leagues: args.leagues as usize,
         dials: args.dials(),
         ..Settings::default()
     };
@@ -113,10 +121,12 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
             ))
         })?;
         let (url, key) = (handle.base_url(), handle.api_key().to_owned());
+        let football = handle.football_url();
         let (feed, profile) = (handle.promidata_url(), sandbox::promidata::PROFILE);
         let shown = json!({
             "base_url": url,
             "api_key": key,
+            "football_url": football,
             "promidata_url": feed,
             "promidata_profile": profile,
         });
@@ -124,10 +134,15 @@ pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
             format!(
                 "The sandbox serves {} bundles at {url}\n\n  ESIM_GO_API_KEY={key} \\\n  \
                  LONGSHORE__DOMAINS__CATALOG__BASE_URL={url} \\\n  longshore sync catalog\n\n\
-                 A feed of {} product families at {feed}\n\n  PROMIDATA_PROFILE={profile} \\\n  \
+                 {} leagues at {football}\n\n  API_FOOTBALL_KEY={key} \\\n  \
+                 LONGSHORE__DOMAINS__FOOTBALL__ENABLED=true \\\n  \
+                 LONGSHORE__DOMAINS__FOOTBALL__BASE_URL={football} \\\n  longshore sync football\n\n\
+                 and a feed of {} product families at {feed}\n\n  PROMIDATA_PROFILE={profile} \\\n  \
+                 LONGSHORE__DOMAINS__PRODUCTS__ENABLED=true \\\n  \
                  LONGSHORE__DOMAINS__PRODUCTS__BASE_URL={feed} \\\n  longshore sync products\n\n\
                  Its dials: GET and PUT http://{}/_sandbox/dials\n",
                 args.bundles,
+                args.leagues,
                 args.families + args.feed_lines,
                 handle.addr()
             )

@@ -103,9 +103,14 @@ fn a_sync_names_a_known_job() {
     assert_eq!(country.params, json!({ "iso": "GB", "n": 3 }));
     let named = target("longshore sync catalog.group --param group=\"2024\"").unwrap();
     assert_eq!(named.params, json!({ "group": "2024" }));
+    let flags = vec![("domains.football.enabled".to_owned(), "true".to_owned())];
+    let enabled = Config::load(&LoadOptions { flags, ..LoadOptions::default() }).unwrap();
+    let Command::Sync(args) = parse("longshore sync football").command else { panic!("not a sync") };
+    assert_eq!(args.target(&enabled).unwrap().kind, "football.leagues");
     for (line, says) in [
+        ("longshore sync football", "football is disabled; set domains.football.enabled = true"),
         ("longshore sync catalgo", "unknown domain `catalgo`; did you mean `catalog`?"),
-        ("longshore sync mail", "unknown domain `mail`; there are catalog"),
+        ("longshore sync mail", "unknown domain `mail`; there are catalog, football"),
         ("longshore sync catalog.grup", "unknown kind of job `catalog.grup`; did you mean `group`?"),
     ] {
         assert_eq!(target(line).unwrap_err(), Failure::usage(says));

@@ -14,6 +14,7 @@
 
 mod catalog;
 mod domain;
+mod football;
 mod interpolate;
 mod problem;
 mod reader;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 pub use crate::config::catalog::{Catalog, CatalogKeys, RemovalGuard};
 pub use crate::config::domain::{Breaker, Domain, JobKind, Pool, Pools, Restart};
+pub use crate::config::football::{Football, FootballKeys};
 pub use crate::config::problem::{ConfigErrors, Problem, nearest};
 pub use crate::config::schedule::{Missed, Planned, Schedule, When};
 pub use crate::config::secret::{MASK, Secret, mask_password};
@@ -75,13 +77,14 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Domains {
     pub catalog: Catalog,
+    pub football: Football,
 }
 
 impl Domains {
     /// What all have, by name.
     pub fn all(&self) -> Vec<(&'static str, &Domain)> {
-        let Domains { catalog } = self;
-        vec![("catalog", &catalog.domain)]
+        let Domains { catalog, football } = self;
+        vec![("catalog", &catalog.domain), ("football", &football.domain)]
     }
 
     pub fn get(&self, name: &str) -> Option<&Domain> {
@@ -124,6 +127,7 @@ impl Config {
         let retention = read(&mut tree, defaults, "retention", View::All, problems);
         let upkeep = read(&mut tree, defaults, "upkeep", View::All, problems);
         let catalog = read_catalog(&mut tree, defaults, problems);
+        let football = read_football(&mut tree, defaults, problems);
         Some(Config {
             store: store?,
             service: service?,
@@ -131,7 +135,7 @@ impl Config {
             log: log?,
             retention: retention?,
             upkeep: upkeep?,
-            domains: Domains { catalog: catalog? },
+            domains: Domains { catalog: catalog?, football: football? },
             notes,
             values: show::Values(tree),
         })
@@ -152,6 +156,15 @@ fn read_catalog(tree: &mut Node, defaults: &Node, problems: &mut Vec<Problem>) -
     let domain = read(tree, defaults, PATH, View::Without(own), problems);
     let own = read(tree, defaults, PATH, View::Only(own), problems);
     Some(Catalog { domain: domain?, own: own? })
+}
+
+fn read_football(tree: &mut Node, defaults: &Node, problems: &mut Vec<Problem>) -> Option<Football> {
+    const PATH: &str = "domains.football";
+    let own = fields_of::<FootballKeys>();
+    remove_strangers(tree, defaults, "domains.football.jobs", problems);
+    let domain = read(tree, defaults, PATH, View::Without(own), problems);
+    let own = read(tree, defaults, PATH, View::Only(own), problems);
+    Some(Football { domain: domain?, own: own? })
 }
 
 fn defaults() -> Result<Node, Problem> {

@@ -11,11 +11,12 @@ use crate::config::{Config, DEFAULTS, defaults};
 const SECRET_KEYS: [&str; 2] = ["api_key", "admin_token"];
 
 /// Keys that a reload applies at once; `*` is any one step, and what lies below a key goes with it.
-const LIVE: [&str; 21] = [
+const LIVE: [&str; 22] = [
     "log.level",
     "retention",
     "upkeep",
     "domains.*.rate_per_second",
+    "domains.*.burst",
     "domains.*.jobs_max",
     "domains.*.pages_max",
     "domains.*.schedules",

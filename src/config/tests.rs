@@ -294,3 +294,34 @@ fn a_difference_says_what_applies_live() {
     let threads = changes.iter().find(|change| change.key == "service.threads").unwrap();
     assert_eq!(threads.to_string(), "service.threads: 2 → 3 (at the next start)");
 }
+
+#[test]
+fn football_waits_until_it_is_asked_for_and_then_wants_its_key() {
+    let config = load("", &[("ESIM_GO_API_KEY", "key")], &[]).unwrap();
+    assert!(!config.domains.football.domain.enabled);
+    config.check_runnable().unwrap();
+    let jobs = &config.domains.football.domain.jobs;
+    assert_eq!(jobs.keys().collect::<Vec<_>>(), ["countries", "leagues", "status"]);
+    assert!(jobs.values().all(|job| job.schedule.is_some()));
+    let (burst, rate) = (config.domains.football.own.burst, config.domains.football.domain.rate_per_second);
+    assert!(f64::from(burst) + rate * 60.0 <= 10.0, "more in a minute than the free plan has");
+
+    let enabled = [("domains.football.enabled", "true")];
+    let keyless = load("", &[("ESIM_GO_API_KEY", "key")], &enabled).unwrap().check_runnable().unwrap_err().to_string();
+    assert!(keyless.contains("domains.football.api_key: is missing: set API_FOOTBALL_KEY"), "{keyless}");
+    let env = [("ESIM_GO_API_KEY", "key"), ("API_FOOTBALL_KEY", "another")];
+    let config = load("", &env, &enabled).unwrap();
+    config.check_runnable().unwrap();
+    assert_eq!(config.domains.football.domain.api_key.as_ref().unwrap().expose(), "another");
+
+    let told =
+        lines("[domains.football]\ndaily_quota = 0\nremoval_guard = { ratio = 20 }\nbase_url = 'x'\nquota = 1\n");
+    for wanted in [
+        "longshore.toml:2:15: domains.football.daily_quota: expected a number from 1 to 10000000, found 0",
+        "longshore.toml:3:27: domains.football.removal_guard.ratio: is a fraction from 0 to 1",
+        "longshore.toml:4:12: domains.football.base_url: `x` is not an address",
+        "longshore.toml:5:1: domains.football.quota: unknown key",
+    ] {
+        assert!(told.iter().any(|line| line.starts_with(wanted)), "no `{wanted}` in {told:#?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::domain::{Domain, Pool, Restart};
 use crate::config::problem::Problem;
-use crate::config::{Catalog, CatalogKeys, Config, Domains, Schedule, nearest};
+use crate::config::{Catalog, CatalogKeys, Config, Domains, Football, FootballKeys, RemovalGuard, Schedule, nearest};
 
 /// More actors than this are threads' worth of nothing on any machine.
 const ACTORS_MAX: usize = 1024;
@@ -62,9 +62,11 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
         check.expect(wait >= Duration::from_millis(100), key, "is at least \"100ms\"");
     }
 
-    let Domains { catalog } = domains;
+    let Domains { catalog, football } = domains;
     check_domain(&mut check, "domains.catalog", &catalog.domain);
     check_catalog(&mut check, catalog);
+    check_domain(&mut check, "domains.football", &football.domain);
+    check_football(&mut check, football);
 }
 
 fn check_domain(check: &mut Check<'_>, path: &str, domain: &Domain) {
@@ -144,8 +146,20 @@ fn check_catalog(check: &mut Check<'_>, catalog: &Catalog) {
     }
     check.expect(!groups.is_empty(), "domains.catalog.groups", "is empty: name at least one bundle group");
     check.within("domains.catalog.per_page", *per_page as usize, 6000);
-    let ratio = removal_guard.ratio;
-    check.expect((0.0..=1.0).contains(&ratio), "domains.catalog.removal_guard.ratio", "is a fraction from 0 to 1");
+    check_guard(check, "domains.catalog", removal_guard);
+}
+
+fn check_football(check: &mut Check<'_>, football: &Football) {
+    let FootballKeys { burst, daily_quota, removal_guard } = &football.own;
+    check.within("domains.football.burst", *burst as usize, 10_000);
+    // The largest plan that the provider sells has 1.5 million.
+    check.within("domains.football.daily_quota", *daily_quota as usize, 10_000_000);
+    check_guard(check, "domains.football", removal_guard);
+}
+
+fn check_guard(check: &mut Check<'_>, path: &str, guard: &RemovalGuard) {
+    let fits = (0.0..=1.0).contains(&guard.ratio);
+    check.expect(fits, &format!("{path}.removal_guard.ratio"), "is a fraction from 0 to 1");
 }
 
 fn check_base_url(text: &str) -> Result<(), String> {
@@ -172,6 +186,7 @@ pub(super) fn missing_to_run(config: &Config) -> Vec<Problem> {
         if domain.enabled && domain.api_key.is_none() {
             let variable = match name {
                 "catalog" => "ESIM_GO_API_KEY".to_owned(),
+                "football" => "API_FOOTBALL_KEY".to_owned(),
                 other => format!("LONGSHORE__DOMAINS__{}__API_KEY", other.to_uppercase()),
             };
             let advice = format!("is missing: set {variable}, or domains.{name}.enabled = false");

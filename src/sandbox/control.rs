@@ -7,6 +7,7 @@
 //! | `GET /_sandbox/stats` | requests by status, most in flight, faults |
 //! | `GET /_sandbox/catalogue` | what a correct sync must hold |
 //! | `GET /_sandbox/promidata` | the same of the product feed, with its URLs by the host of the request |
+//! | `GET /_sandbox/football` | what a correct sync of API-Football must hold |
 //! | `POST /_sandbox/advance` | makes the next generation |
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -29,6 +30,10 @@ pub fn routes(config: &mut web::ServiceConfig) {
             web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.expected())),
         )
         .route("/_sandbox/promidata", web::get().to(promidata))
+        .route(
+            "/_sandbox/football",
+            web::get().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.expected_football())),
+        )
         .route(
             "/_sandbox/advance",
             web::post().to(async |state: web::Data<State>| HttpResponse::Ok().json(state.advance())),

@@ -62,6 +62,14 @@ pub struct Dials {
     pub image_huge: f64,
     /// Of the images: an SVG with a script in it.
     pub image_svg: f64,
+    /// API-Football answers so many counted requests, and then tells that the day's limit is reached.
+    pub football_quota: Option<u32>,
+    /// API-Football answers so many counted requests in a minute, and tells of too many above.
+    pub football_per_minute: Option<u32>,
+    /// API-Football answers every counted request with this error: `plan`, `access`, `bug`.
+    pub football_error: Option<String>,
+    /// API-Football's lists are empty, and nothing is said of it.
+    pub football_empty: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

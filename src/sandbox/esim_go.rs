@@ -22,6 +22,7 @@ use super::CURRENCY;
 use super::bundles::GROUPS;
 use super::catalogue::{Catalogue, Order, Query};
 use super::dials::{Dials, Fate};
+use super::dice::Dice;
 use super::state::{InFlight, State};
 
 /// As the documentation's example has it; the default itself is not documented.
@@ -44,9 +45,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// What is to be sent, before anything goes wrong with it.
-struct Answer {
-    status: StatusCode,
-    body: Bytes,
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
 }
 
 /// One request from its arrival to its answer.
@@ -62,27 +63,38 @@ async fn serve(state: web::Data<State>, path: web::Path<String>, request: HttpRe
     {
         return refuse(&state, seconds);
     }
-    let fate = dials.fate(&mut dice);
-    if fate == Fate::Hang {
-        state.count_fault(|faults| faults.hung += 1);
-        tokio::time::sleep(HANG_MAX).await;
-    }
-    let delay = dials.delay(&mut dice);
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
+    let fate = wait(&state, &dials, &mut dice).await;
     let answer = match fate {
         Fate::Fail => message(StatusCode::INTERNAL_SERVER_ERROR, "unexpected error occurred"),
         Fate::Serve | Fate::Hang | Fate::Cut | Fate::Truncate | Fate::Html | Fate::Slow(_) => {
             answer(&state.catalogue(), &path, request.query_string(), &dials)
         }
     };
+    carry_out(&state, answer, fate, in_flight)
+}
+
+/// Rolls what becomes of a request, and waits as long as that takes.
+pub(super) async fn wait(state: &State, dials: &Dials, dice: &mut Dice) -> Fate {
+    let fate = dials.fate(dice);
+    if fate == Fate::Hang {
+        state.count_fault(|faults| faults.hung += 1);
+        tokio::time::sleep(HANG_MAX).await;
+    }
+    let delay = dials.delay(dice);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    fate
+}
+
+/// Sends an answer as its fate has it.
+pub(super) fn carry_out(state: &State, answer: Answer, fate: Fate, in_flight: InFlight) -> HttpResponse {
     match fate {
-        Fate::Serve | Fate::Hang | Fate::Fail => send(&state, answer),
+        Fate::Serve | Fate::Hang | Fate::Fail => send(state, answer),
         Fate::Truncate => {
             state.count_fault(|faults| faults.malformed += 1);
             let body = answer.body.slice(..answer.body.len() / 2);
-            send(&state, Answer { body, ..answer })
+            send(state, Answer { body, ..answer })
         }
         Fate::Html => {
             state.count_fault(|faults| faults.malformed += 1);
@@ -91,11 +103,11 @@ async fn serve(state: web::Data<State>, path: web::Path<String>, request: HttpRe
         }
         Fate::Cut => {
             state.count_fault(|faults| faults.cut += 1);
-            cut(&state, answer, in_flight)
+            cut(state, answer, in_flight)
         }
         Fate::Slow(duration) => {
             state.count_fault(|faults| faults.slow += 1);
-            drip(&state, answer, duration, in_flight)
+            drip(state, answer, duration, in_flight)
         }
     }
 }
@@ -188,7 +200,7 @@ fn found(body: Bytes) -> Answer {
     Answer { status: StatusCode::OK, body }
 }
 
-fn message(status: StatusCode, text: &str) -> Answer {
+pub(super) fn message(status: StatusCode, text: &str) -> Answer {
     Answer { status, body: Bytes::from(json!({ "message": text }).to_string()) }
 }
 
@@ -197,7 +209,7 @@ fn send(state: &State, answer: Answer) -> HttpResponse {
     HttpResponse::build(answer.status).insert_header((CONTENT_TYPE, "application/json")).body(answer.body)
 }
 
-fn refuse(state: &State, seconds: u64) -> HttpResponse {
+pub(super) fn refuse(state: &State, seconds: u64) -> HttpResponse {
     let mut response = send(state, message(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"));
     response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response

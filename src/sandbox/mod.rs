@@ -1,8 +1,9 @@
-//! The sandbox: stand-ins of the eSIM Go API v2.5 and of the Promidata feed on loopback, for `sandbox`, `demo` and the
-//! tests.
+//! The sandbox: stand-ins of the eSIM Go API v2.5, of API-Football v3 and of the Promidata feed on loopback, for
+//! `sandbox`, `demo` and the tests.
 //!
 //! ```text
 //! seed ─▶ bundles ─▶ Catalogue (one generation) ─▶ esim_go: /v2.5/…   ◀── any client, with X-API-Key
+//!      └▶ leagues ─▶ Leagues ────────────────────▶ api_football: /football/… ◀── with x-apisports-key
 //!                        │      ▲ advance              ▲ dials: latency, errors, 429, cuts, …
 //!                        ▼      │                      │
 //!                    Expected   └──────── control: /_sandbox/…, or the methods of Handle
@@ -14,8 +15,9 @@
 //! Shapes, pagination, errors and traps follow the recorded answers; the same seed serves the same bytes. It knows what
 //! a correct sync must hold ([`Expected`]) and shares no code with the service, so each checks the other.
 //!
-//! It does not: order, sell or assign anything; speak TLS; serve versions other than v2.5; keep anything on disk.
+//! It does not: order, sell or assign anything; speak TLS; serve other versions; keep anything on disk.
 
+mod api_football;
 pub mod bundles;
 mod catalogue;
 mod control;
@@ -24,6 +26,8 @@ mod dials;
 mod dice;
 mod esim_go;
 mod expected;
+mod expected_football;
+mod leagues;
 pub mod promidata;
 mod shapes;
 mod state;
@@ -41,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dials::{Dials, SlowBody};
 pub use self::expected::{Expected, ExpectedBundle, Reason};
+pub use self::expected_football::{ExpectedFootball, ExpectedLeague, ExpectedSeason, LeagueReason, LeagueReject};
 pub use self::state::{Advanced, Faults, FeedCounts, Stats};
 
 use self::state::State;
@@ -50,6 +55,9 @@ const CURRENCY: &str = "USD";
 
 /// Bundles are held in memory, at about 700 bytes each.
 const BUNDLES_MAX: usize = 1_000_000;
+
+/// Leagues are held in memory with all their seasons, at about 3 KB each.
+const LEAGUES_MAX: usize = 100_000;
 
 /// Longer than a client pools a connection, so that it is never closed under a request on its way.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -65,6 +73,8 @@ pub struct Settings {
     pub seed: u64,
     /// How many bundles the first generation has, traps among them.
     pub bundles: usize,
+    /// How many leagues API-Football's first generation has, traps among them.
+    pub leagues: usize,
     pub api_key: String,
     /// How many product families the first generation has, with three variants each on average.
     pub families: u32,
@@ -79,6 +89,7 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             seed: 1,
             bundles: 5_000,
+            leagues: 1_200,
             api_key: API_KEY.to_owned(),
             families: 150,
             feed_lines: 0,
@@ -104,6 +115,9 @@ impl Sandbox {
         if settings.families > promidata::FAMILIES_MAX || settings.feed_lines > promidata::EXTRAS_MAX {
             let (families, lines) = (promidata::FAMILIES_MAX, promidata::EXTRAS_MAX);
             return Err(invalid(format!("more than {families} families or {lines} lines beyond them")));
+        }
+        if settings.leagues > LEAGUES_MAX {
+            return Err(invalid(format!("{} leagues are more than {LEAGUES_MAX}", settings.leagues)));
         }
         let listener = TcpListener::bind(settings.listen)?;
         let addr = listener.local_addr()?;
@@ -142,6 +156,7 @@ fn serve(state: Arc<State>, listener: TcpListener, ready: &mpsc::SyncSender<io::
 
 fn routes(config: &mut web::ServiceConfig) {
     control::routes(config);
+    api_football::routes(config);
     esim_go::routes(config);
     promidata::routes(config);
 }
@@ -164,7 +179,12 @@ impl Handle {
         format!("http://{}/v2.5", self.addr)
     }
 
-    /// What it takes in `X-API-Key`.
+    /// API-Football's: `http://127.0.0.1:PORT/football`.
+    pub fn football_url(&self) -> String {
+        format!("http://{}/football", self.addr)
+    }
+
+    /// What it takes in `X-API-Key`, and as API-Football in `x-apisports-key`.
     pub fn api_key(&self) -> &str {
         &self.state.api_key
     }
@@ -195,6 +215,11 @@ impl Handle {
     /// What a correct sync must hold now.
     pub fn expected(&self) -> Expected {
         self.state.expected()
+    }
+
+    /// What a correct sync of API-Football must hold now.
+    pub fn expected_football(&self) -> ExpectedFootball {
+        self.state.expected_football()
     }
 
     /// Makes the next generation, by the dials `changed` and `vanished`.

@@ -8,11 +8,14 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::api_football::Allowance;
 use super::bundles;
 use super::catalogue::Catalogue;
 use super::dials::{Dials, Window};
 use super::dice::Dice;
 use super::expected::Expected;
+use super::expected_football::ExpectedFootball;
+use super::leagues::Leagues;
 use super::promidata::{ExpectedPromidata, Feed};
 
 pub struct State {
@@ -22,6 +25,9 @@ pub struct State {
     catalogue: RwLock<Arc<Catalogue>>,
     /// Likewise.
     feed: RwLock<Arc<Feed>>,
+    leagues: RwLock<Arc<Leagues>>,
+    /// Counted requests to API-Football, and those of the minute that began then.
+    pub football: Mutex<Allowance>,
     dials: RwLock<Dials>,
     window: Mutex<Window>,
     stats: Mutex<Stats>,
@@ -71,6 +77,9 @@ pub struct Advanced {
     pub feed_changed: usize,
     /// Product families that are gone.
     pub feed_vanished: usize,
+    /// Leagues that are called otherwise, and whose last season starts on another day, where they are no traps.
+    pub leagues_changed: usize,
+    pub leagues_vanished: usize,
 }
 
 impl State {
@@ -81,6 +90,8 @@ impl State {
             seed: settings.seed,
             catalogue: RwLock::new(Arc::new(Catalogue::new(1, bundles))),
             feed: RwLock::new(Arc::new(Feed::new(settings.seed, settings.families, settings.feed_lines))),
+            leagues: RwLock::new(Arc::new(Leagues::new(settings.seed, settings.leagues))),
+            football: Mutex::default(),
             dials: RwLock::new(settings.dials),
             window: Mutex::default(),
             stats: Mutex::default(),
@@ -90,6 +101,14 @@ impl State {
 
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn leagues(&self) -> Arc<Leagues> {
+        self.leagues.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn expected_football(&self) -> ExpectedFootball {
+        self.leagues().expected()
     }
 
     pub fn dials(&self) -> Dials {
@@ -120,16 +139,21 @@ impl State {
         let generation = catalogue.generation + 1;
         let step = bundles::advance(self.seed, generation, &catalogue.bundles, dials.changed, dials.vanished);
         *catalogue = Arc::new(Catalogue::new(generation, step.bundles));
-        // Under the same hold, so that both are of one generation.
+        // Under the same hold, so that all are of one generation.
         let mut feed = self.feed.write().unwrap_or_else(PoisonError::into_inner);
         let families = feed.advance(&dials);
         *feed = Arc::new(families.feed);
+        let mut leagues = self.leagues.write().unwrap_or_else(PoisonError::into_inner);
+        let (next, leagues_changed, leagues_vanished) = leagues.advance(self.seed, dials.changed, dials.vanished);
+        *leagues = Arc::new(next);
         Advanced {
             generation,
             changed: step.changed,
             vanished: step.vanished,
             feed_changed: families.changed,
             feed_vanished: families.vanished,
+            leagues_changed,
+            leagues_vanished,
         }
     }
 

@@ -309,7 +309,8 @@ async fn control_sets_the_dials_and_tells_the_rest() {
     assert_eq!(sandbox.dials(), set);
 
     let advanced: Advanced = client.post(url("advance")).send().await.unwrap().json().await.unwrap();
-    assert_eq!(advanced, Advanced { generation: 2, changed: 135, vanished: 30, feed_changed: 0, feed_vanished: 0 });
+    assert_eq!((advanced.generation, advanced.changed, advanced.vanished), (2, 135, 30));
+    assert_eq!((advanced.feed_changed, advanced.feed_vanished), (0, 0));
     let shown: Expected = client.get(url("catalogue")).send().await.unwrap().json().await.unwrap();
     assert_eq!(shown, sandbox.expected());
     assert_eq!(shown.bundles.len() + shown.nameless, 270);

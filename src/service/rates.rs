@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use longshore_actors::limits::Rate;
 
 use crate::config::Config;
-use crate::service::settings::burst;
+use crate::service::settings::burst_of;
 use crate::upstreams::Upstream;
 
 pub(super) struct Rates {
@@ -20,8 +20,8 @@ pub(super) struct Rates {
 
 struct Shares {
     nodes: usize,
-    /// Calls per second of all nodes together, by domain.
-    configured: HashMap<&'static str, f64>,
+    /// Calls per second of all nodes together, and how many of them at once, by domain.
+    configured: HashMap<&'static str, (f64, u32)>,
 }
 
 impl Rates {
@@ -48,17 +48,19 @@ impl Rates {
     fn apply(&self) {
         let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         for (domain, upstream) in &self.upstreams {
-            let Some(configured) = shares.configured.get(domain) else { continue };
-            let share = share_of(*configured, shares.nodes);
-            if let Err(error) = upstream.set_rate(Some(share), burst(share)) {
+            let Some((rate, burst)) = shares.configured.get(domain) else { continue };
+            let share = share_of(*rate, shares.nodes);
+            let burst = (*burst as usize / shares.nodes.max(1)).max(1) as u32;
+            if let Err(error) = upstream.set_rate(Some(share), burst) {
                 tracing::warn!(domain, reason = %error, "set rate");
             }
         }
     }
 }
 
-fn configured(config: &Config) -> HashMap<&'static str, f64> {
-    config.domains.all().into_iter().map(|(name, domain)| (name, domain.rate_per_second)).collect()
+fn configured(config: &Config) -> HashMap<&'static str, (f64, u32)> {
+    let all = config.domains.all().into_iter();
+    all.map(|(name, domain)| (name, (domain.rate_per_second, burst_of(name, domain, config)))).collect()
 }
 
 fn share_of(rate: f64, nodes: usize) -> f64 {

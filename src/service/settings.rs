@@ -7,7 +7,7 @@ use longshore_actors::restart::RestartPolicy;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
 
 use crate::config::{self, Config};
-use crate::domains::catalog;
+use crate::domains::{catalog, football};
 use crate::schedule::missed;
 use crate::schedule::scheduler::Schedule;
 use crate::schedule::upkeep::UpkeepSettings;
@@ -18,6 +18,14 @@ use crate::store::batch::Guard;
 /// A second's worth may go at once, and always at least one.
 pub(super) fn burst(per_second: f64) -> u32 {
     per_second.clamp(1.0, f64::from(u32::MAX)) as u32
+}
+
+/// What of a domain's requests may go at once, where a domain has a number of its own.
+pub(super) fn burst_of(name: &str, domain: &config::Domain, config: &Config) -> u32 {
+    match name {
+        football::NAME => config.domains.football.own.burst,
+        _ => burst(domain.rate_per_second),
+    }
 }
 
 pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catalog::Settings {
@@ -31,6 +39,12 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
         panic_every: parts.panic_every,
         ..catalog::Settings::default()
     }
+}
+
+pub(super) fn football_settings(football: &config::Football, parts: Parts) -> football::Settings {
+    let config::FootballKeys { burst: _, daily_quota, removal_guard } = football.own;
+    let config::RemovalGuard { ratio, rows } = removal_guard;
+    football::Settings { daily_quota, removal_guard: Guard { ratio, rows, lifted: false } }
 }
 
 pub(super) fn domain_settings(name: &str, domain: &config::Domain, config: &Config) -> DomainSettings {

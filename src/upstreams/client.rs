@@ -111,13 +111,23 @@ impl Upstream {
         self.settle(pass, verdict, &shown, started.elapsed())
     }
 
+    /// Whether a call would be let out now, as far as the breaker tells: for who pays for a call before it is made.
+    ///
+    /// # Errors
+    /// `Unavailable` while the breaker is open.
+    pub fn ready(&self) -> Result<(), Fault> {
+        self.inner.breaker.check(Instant::now()).map_err(|refusal| self.refused(refusal))
+    }
+
     /// Asks for `path` to see whether the upstream is well. It goes the way of every call, so it also is the probe
     /// that closes a half-open breaker.
     pub async fn probe(&self, path: &str) -> Probe {
         let started = Instant::now();
         let reason = match self.get(path, &[]).await {
-            Ok(reply) if reply.status() < 400 => None,
-            Ok(reply) => Some(format!("GET {}: {}", reply.url(), reply.summary())),
+            Ok(reply) => {
+                let ill = (self.inner.settings.healthy)(&reply).err();
+                ill.map(|reason| format!("GET {}: {reason}", reply.url()))
+            }
             Err(fault) => Some(fault.to_string()),
         };
         Probe { ok: reason.is_none(), took: started.elapsed(), reason }

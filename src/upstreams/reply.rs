@@ -52,6 +52,11 @@ impl Reply {
         self.body
     }
 
+    /// The whole body, the secret blotted out, for who keeps parts of it. `None` if it is not UTF-8.
+    pub fn text(&self) -> Option<String> {
+        std::str::from_utf8(&self.body).ok().map(|text| self.clean(text))
+    }
+
     /// Where it came from, without secrets.
     pub fn url(&self) -> &str {
         &self.url

@@ -8,6 +8,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
 
+use super::reply::Reply;
 use crate::config::Secret;
 
 /// Redirects within the origin that are followed.
@@ -38,6 +39,8 @@ pub struct UpstreamSettings {
     pub idle_connections: usize,
     pub breaker: BreakerPolicy,
     pub user_agent: String,
+    /// What a health probe makes of an answer: for providers that tell an error under status 200.
+    pub healthy: fn(&Reply) -> Result<(), String>,
 }
 
 impl UpstreamSettings {
@@ -58,6 +61,7 @@ impl UpstreamSettings {
             idle_connections: 32,
             breaker: BreakerPolicy::default(),
             user_agent: concat!("longshore/", env!("CARGO_PKG_VERSION")).to_owned(),
+            healthy: |reply| if reply.status() < 400 { Ok(()) } else { Err(reply.summary()) },
         }
     }
 

@@ -1,5 +1,19 @@
 -- The schema that all migrations make together.
 
+CREATE VIEW provider_sync_state AS
+SELECT
+    provider,
+    entity,
+    CASE
+        WHEN last_error_at IS NOT NULL AND last_error_at > coalesce(last_success_at, -1) THEN 'error'
+        WHEN last_success_at IS NOT NULL THEN 'ok'
+        ELSE 'never'
+    END AS status,
+    strftime('%Y-%m-%dT%H:%M:%fZ', last_success_at / 1000.0, 'unixepoch') AS last_synced_at,
+    last_error,
+    counts
+FROM sync_state;
+
 CREATE TABLE catalog_bundle_countries (
     bundle_name TEXT NOT NULL,
     role TEXT NOT NULL CHECK (role IN ('base', 'roaming')),
@@ -42,6 +56,15 @@ CREATE TABLE catalog_groups (
     name TEXT NOT NULL PRIMARY KEY,
     description TEXT,
     price_list_url TEXT,
+    content_hash BLOB NOT NULL,
+    changed_at TEXT NOT NULL,
+    removed_at TEXT
+) STRICT;
+
+CREATE TABLE countries (
+    name TEXT NOT NULL PRIMARY KEY,
+    code TEXT,
+    flag_url TEXT,
     content_hash BLOB NOT NULL,
     changed_at TEXT NOT NULL,
     removed_at TEXT
@@ -109,6 +132,26 @@ CREATE TABLE jobs (
     CHECK ((unique_key IS NULL) = (unique_scope IS NULL))
 ) STRICT;
 
+CREATE TABLE league_slugs (
+    league_id INTEGER NOT NULL PRIMARY KEY,
+    slug TEXT NOT NULL UNIQUE,
+    content_hash BLOB NOT NULL,
+    changed_at TEXT NOT NULL,
+    removed_at TEXT
+) STRICT;
+
+CREATE TABLE leagues (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id > 0),
+    slug TEXT NOT NULL UNIQUE CHECK (slug <> ''),
+    name TEXT NOT NULL,
+    type TEXT NOT NULL CHECK (type IN ('League', 'Cup')),
+    country TEXT NOT NULL,
+    logo_url TEXT,
+    content_hash BLOB NOT NULL,
+    changed_at TEXT NOT NULL,
+    removed_at TEXT
+) STRICT;
+
 CREATE TABLE meta (
     key TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
@@ -116,6 +159,30 @@ CREATE TABLE meta (
 
 CREATE TABLE migrations (
     version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT;
+
+CREATE TABLE provider_accounts (
+    provider TEXT NOT NULL PRIMARY KEY,
+    plan TEXT,
+    active INTEGER CHECK (active IN (0, 1)),
+    ends_at TEXT,
+    requests_used INTEGER NOT NULL CHECK (requests_used >= 0),
+    requests_limit INTEGER NOT NULL CHECK (requests_limit >= 0),
+    content_hash BLOB NOT NULL,
+    changed_at TEXT NOT NULL,
+    removed_at TEXT
+) STRICT;
+
+CREATE TABLE provider_sources (
+    provider TEXT NOT NULL,
+    entity TEXT NOT NULL CHECK (entity IN ('league', 'country')),
+    provider_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    url TEXT,
+    content_hash BLOB NOT NULL,
+    changed_at TEXT NOT NULL,
+    removed_at TEXT,
+    PRIMARY KEY (provider, entity, provider_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE quotas (
     provider TEXT NOT NULL,
@@ -139,6 +206,40 @@ CREATE TABLE schedules (
     name TEXT NOT NULL PRIMARY KEY,
     expression TEXT NOT NULL,
     since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE season_coverage (
+    league_id INTEGER NOT NULL,
+    year INTEGER NOT NULL,
+    start_date TEXT NOT NULL,
+    events INTEGER NOT NULL CHECK (events IN (0, 1)),
+    lineups INTEGER NOT NULL CHECK (lineups IN (0, 1)),
+    statistics_fixtures INTEGER NOT NULL CHECK (statistics_fixtures IN (0, 1)),
+    statistics_players INTEGER NOT NULL CHECK (statistics_players IN (0, 1)),
+    standings INTEGER NOT NULL CHECK (standings IN (0, 1)),
+    players INTEGER NOT NULL CHECK (players IN (0, 1)),
+    top_scorers INTEGER NOT NULL CHECK (top_scorers IN (0, 1)),
+    top_assists INTEGER NOT NULL CHECK (top_assists IN (0, 1)),
+    top_cards INTEGER NOT NULL CHECK (top_cards IN (0, 1)),
+    injuries INTEGER NOT NULL CHECK (injuries IN (0, 1)),
+    predictions INTEGER NOT NULL CHECK (predictions IN (0, 1)),
+    odds INTEGER NOT NULL CHECK (odds IN (0, 1)),
+    PRIMARY KEY (league_id, year, start_date)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE seasons (
+    league_id INTEGER NOT NULL,
+    year INTEGER NOT NULL CHECK (year BETWEEN 1800 AND 2200),
+    start_date TEXT NOT NULL,
+    end_date TEXT NOT NULL,
+    is_current INTEGER NOT NULL CHECK (is_current IN (0, 1)),
+    provider TEXT NOT NULL,
+    provider_id TEXT NOT NULL,
+    content_hash BLOB NOT NULL,
+    changed_at TEXT NOT NULL,
+    removed_at TEXT,
+    PRIMARY KEY (league_id, year, start_date),
+    CHECK (start_date <= end_date)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE snapshot_keys (

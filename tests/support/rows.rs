@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use longshore::sandbox::Expected;
+use longshore::sandbox::{Expected, ExpectedFootball, ExpectedLeague, ExpectedSeason};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use rust_decimal::Decimal;
@@ -45,6 +45,12 @@ impl<'a> Rows<'a> {
     pub fn on(server: &'a Server, url: &str) -> Self {
         let name = url.rsplit('/').next().unwrap().to_owned();
         Self { at: At::Database(server, name) }
+    }
+
+    /// Where values have types.
+    fn file(&self) -> &Connection {
+        let At::File(conn) = &self.at else { panic!("asked of a file alone") };
+        conn
     }
 
     /// The answer as texts; what is null is empty.
@@ -90,6 +96,14 @@ impl<'a> Rows<'a> {
             .collect()
     }
 
+    /// The same of football.
+    pub fn dump_football(&self) -> Vec<String> {
+        ["countries", "leagues", "seasons", "season_coverage", "provider_sources", "league_slugs"]
+            .iter()
+            .flat_map(|table| self.dump_of(table))
+            .collect()
+    }
+
     fn dump_of(&self, table: &str) -> Vec<String> {
         let rows = self.ask(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3"));
         rows.into_iter().map(|row| format!("{table}: {}", row.join(" "))).collect()
@@ -123,6 +137,55 @@ impl<'a> Rows<'a> {
         for (name, bundle) in &wanted {
             assert_eq!(&found[name], bundle, "{name}");
         }
+    }
+
+    /// Leagues with all their seasons and flags are those of the sandbox: none lost, none doubled, none more.
+    #[track_caller]
+    pub fn equal_football(&self, expected: &ExpectedFootball) {
+        let found = self.leagues();
+        let ids = |leagues: &BTreeMap<u32, ExpectedLeague>| leagues.keys().copied().collect::<BTreeSet<_>>();
+        let (have, want) = (ids(&found), ids(&expected.leagues));
+        assert_eq!(want.difference(&have).collect::<Vec<_>>(), Vec::<&u32>::new(), "leagues are lost");
+        assert_eq!(have.difference(&want).collect::<Vec<_>>(), Vec::<&u32>::new(), "leagues are too many");
+        for (id, league) in &expected.leagues {
+            assert_eq!(&found[id], league, "{id}");
+        }
+    }
+
+    fn leagues(&self) -> BTreeMap<u32, ExpectedLeague> {
+        let sql = "SELECT id, name, type, country, logo_url FROM leagues WHERE removed_at IS NULL";
+        let mut statement = self.file().prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| {
+            let league = ExpectedLeague {
+                name: row.get(1)?,
+                kind: row.get(2)?,
+                country: row.get(3)?,
+                logo: row.get(4)?,
+                seasons: Vec::new(),
+            };
+            Ok((row.get(0)?, league))
+        });
+        let mut leagues: BTreeMap<u32, ExpectedLeague> = rows.unwrap().map(Result::unwrap).collect();
+        let sql = "SELECT season_coverage.*, end_date, is_current FROM seasons JOIN season_coverage \
+                   USING (league_id, year, start_date) WHERE removed_at IS NULL ORDER BY league_id, year, start_date";
+        let mut statement = self.file().prepare(sql).unwrap();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        let flags = 3..names.len() - 2;
+        let rows = statement.query_map([], |row| {
+            let set = |at: &usize| row.get::<_, bool>(*at).unwrap();
+            let season = ExpectedSeason {
+                year: row.get("year")?,
+                start: row.get("start_date")?,
+                end: row.get("end_date")?,
+                current: row.get("is_current")?,
+                covered: flags.clone().filter(set).map(|at| names[at].clone()).collect(),
+            };
+            Ok((row.get::<_, u32>("league_id")?, season))
+        });
+        for (league, season) in rows.unwrap().map(Result::unwrap) {
+            leagues.get_mut(&league).unwrap_or_else(|| panic!("{league} has no row")).seasons.push(season);
+        }
+        leagues
     }
 
     fn bundles(&self) -> BTreeMap<String, Bundle> {

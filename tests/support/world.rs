@@ -27,7 +27,30 @@ impl World {
     }
 
     pub fn with(bundles: usize, dials: Dials) -> Self {
-        let settings = Settings { bundles, dials, api_key: KEY.to_owned(), ..Settings::default() };
+        Self::of(Settings { bundles, leagues: 0, dials, ..Settings::default() })
+    }
+
+    /// A sandbox with this many leagues of API-Football and no bundles, and a service with football alone, which may
+    /// ask it as fast as it likes and waits shortly before it tries again.
+    pub fn football(leagues: usize, dials: Dials) -> Self {
+        let world = Self::of(Settings { bundles: 0, leagues, dials, ..Settings::default() });
+        let url = world.sandbox.football_url();
+        world.configure(&format!(
+            "enabled = false\n[domains.football]\nenabled = true\nbase_url = \"{url}\"\napi_key = \"${{UPSTREAM_KEY}}\"\n"
+        ));
+        let mut world = world
+            .set("domains.football.rate_per_second", "1000")
+            .set("domains.football.jobs.status.schedule", "off")
+            .set("domains.football.breaker.failures", "1000")
+            .set("upkeep.every", "200ms");
+        for kind in ["leagues", "countries", "status"] {
+            world = world.set(&format!("domains.football.jobs.{kind}.backoff"), "fixed 50ms");
+        }
+        world
+    }
+
+    fn of(settings: Settings) -> Self {
+        let settings = Settings { api_key: KEY.to_owned(), ..settings };
         let world = Self {
             sandbox: Sandbox::start(settings).unwrap(),
             folder: tempfile::tempdir().unwrap(),

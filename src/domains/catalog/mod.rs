@@ -52,6 +52,8 @@ pub const GROUP: &str = "catalog.group";
 pub const COUNTRY: &str = "catalog.country";
 pub const BUNDLE: &str = "catalog.bundle";
 pub const KINDS: [&str; 4] = [FULL, GROUP, COUNTRY, BUNDLE];
+/// What the domain's name alone means.
+pub const DEFAULT_KIND: &str = FULL;
 
 /// The groups of a standard account. Which spelling an account has differs, so the configuration can name others.
 pub const DEFAULT_GROUPS: [&str; 5] = [
