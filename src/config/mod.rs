@@ -15,6 +15,7 @@
 mod catalog;
 mod domain;
 mod interpolate;
+mod objects;
 mod problem;
 mod reader;
 mod schedule;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 pub use crate::config::catalog::{Catalog, CatalogKeys, RemovalGuard};
 pub use crate::config::domain::{Breaker, Domain, JobKind, Pool, Pools, Restart};
+pub use crate::config::objects::{Objects, ObjectsPlace, ObjectsUrl};
 pub use crate::config::problem::{ConfigErrors, Problem, nearest};
 pub use crate::config::schedule::{Missed, Planned, Schedule, When};
 pub use crate::config::secret::{MASK, Secret, mask_password};
@@ -58,6 +60,7 @@ pub struct LoadOptions {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub store: Store,
+    pub objects: Objects,
     pub service: Service,
     pub log: Log,
     pub retention: Retention,
@@ -115,6 +118,7 @@ impl Config {
         remove_strangers(&mut tree, defaults, "", problems);
         remove_strangers(&mut tree, defaults, "domains", problems);
         let store = read(&mut tree, defaults, "store", View::All, problems);
+        let objects = read(&mut tree, defaults, "objects", View::All, problems);
         let service = read(&mut tree, defaults, "service", View::All, problems);
         let log = read(&mut tree, defaults, "log", View::All, problems);
         let retention = read(&mut tree, defaults, "retention", View::All, problems);
@@ -122,6 +126,7 @@ impl Config {
         let catalog = read_catalog(&mut tree, defaults, problems);
         Some(Config {
             store: store?,
+            objects: objects?,
             service: service?,
             log: log?,
             retention: retention?,
