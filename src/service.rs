@@ -38,9 +38,12 @@ use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
 use crate::schedule::upkeep::{HealthProbe, Upkeep};
 use crate::schedule::when::WhenError;
 use crate::service::door::TreeDoor;
-use crate::service::settings::{burst, catalog_settings, domain_settings, schedules, upkeep_settings};
+use crate::service::settings::{
+    burst, catalog_settings, domain_settings, objects_settings, schedules, upkeep_settings,
+};
 use crate::store::Store;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
+use crate::targets::objects::{self, Objects};
 use crate::upstreams::{Auth, Upstream, UpstreamError, UpstreamSettings};
 
 /// Which parts beside the domains run.
@@ -79,6 +82,7 @@ pub struct Service {
 #[derive(Debug)]
 pub enum StartError {
     Store(OpenError),
+    Objects(objects::OpenError),
     Scratch(std::io::Error),
     Upstream(UpstreamError),
     Schedule { name: String, error: WhenError },
@@ -89,6 +93,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Store(error) => error.fmt(f),
+            StartError::Objects(error) => error.fmt(f),
             StartError::Scratch(error) => write!(f, "cannot make a folder for the dry run's ledger: {error}"),
             StartError::Upstream(error) => error.fmt(f),
             StartError::Schedule { name, error } => write!(f, "schedule {name}: {error}"),
@@ -123,6 +128,15 @@ pub fn open_store(config: &Config, clock: &Clock) -> Result<SqliteStore, StartEr
         config::Synchronous::Normal => sqlite::Synchronous::Normal,
     };
     open_file(url.path(), synchronous, clock)
+}
+
+/// The configured object store. Sends nothing and makes nothing, but blocks; call it before the actors start.
+///
+/// # Errors
+/// Settings that make no client.
+pub fn open_objects(config: &Config, phases: &Phases, events: &Events) -> Result<Objects, StartError> {
+    let settings = objects_settings(&config.objects);
+    Objects::open_within(&settings, phases.clone(), events.clone()).map_err(StartError::Objects)
 }
 
 fn open_file(path: &Path, synchronous: sqlite::Synchronous, clock: &Clock) -> Result<SqliteStore, StartError> {
@@ -271,6 +285,7 @@ pub fn upstreams(
 /// A schedule that never fires, an upstream whose settings make no client.
 pub fn try_settings(config: &Config) -> Result<(), StartError> {
     schedules(config)?;
+    open_objects(config, &Phases::default(), &Events::new(1))?;
     upstreams(config, &Phases::default(), &Events::new(1)).map(drop)
 }
 

@@ -19,6 +19,7 @@ mod demo;
 mod faults;
 mod kill;
 mod layering;
+mod objects;
 mod postgres;
 mod schedule;
 mod secrets;

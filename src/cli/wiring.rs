@@ -1,4 +1,4 @@
-//! The two places where commands without a service around them meet the store and the upstreams.
+//! The two places where commands without a service around them meet the store, the object store and the upstreams.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use longshore_actors::shutdown::Phases;
 use crate::cli::check::Finding;
 use crate::cli::exit::Failure;
 use crate::config::Config;
-use crate::service::{open_store, upstreams};
+use crate::service::{open_objects, open_store, upstreams};
 use crate::store::Store;
 
 /// Opens the ledger of the configured store; asked when no service listens. An existing store only: a question makes
@@ -24,9 +24,9 @@ pub async fn open_ledger(config: &Config) -> Result<Arc<dyn Ledger>, Failure> {
     Ok(open_store(config, &Clock::system())?.ledger())
 }
 
-/// Tries the store and the upstreams of all enabled domains, for `check`.
+/// Tries the store, the object store and the upstreams of all enabled domains, for `check`.
 pub async fn connect(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![store(config).await];
+    let mut findings = vec![store(config).await, objects(config).await];
     match upstreams(config, &Phases::default(), &Events::new(1)) {
         Ok(upstreams) => {
             for (upstream, path) in upstreams {
@@ -42,6 +42,18 @@ pub async fn connect(config: &Config) -> Vec<Finding> {
         Err(error) => findings.push(Finding { what: "upstreams".to_owned(), ok: false, text: error.to_string() }),
     }
     findings
+}
+
+async fn objects(config: &Config) -> Finding {
+    let what = "objects".to_owned();
+    let objects = match open_objects(config, &Phases::default(), &Events::new(1)) {
+        Ok(objects) => objects,
+        Err(error) => return Finding { what, ok: false, text: error.to_string() },
+    };
+    match objects.probe().await {
+        Ok(()) => Finding { what, ok: true, text: format!("{} can be written", objects.place()) },
+        Err(fault) => Finding { what, ok: false, text: fault.to_string() },
+    }
 }
 
 async fn store(config: &Config) -> Finding {

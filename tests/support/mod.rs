@@ -4,6 +4,7 @@ pub mod http;
 pub mod postgres;
 pub mod program;
 pub mod rows;
+pub mod s3;
 pub mod world;
 
 use std::time::{Duration, Instant};
