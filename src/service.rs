@@ -45,10 +45,11 @@ use crate::service::door::TreeDoor;
 use crate::service::opening::{open_copy, scratch};
 use crate::service::rates::Rates;
 use crate::service::settings::{
-    burst, burst_of, catalog_settings, domain_settings, football_settings, schedules, upkeep_settings,
+    burst, catalog_settings, domain_settings, football_settings, objects_settings, schedules, upkeep_settings,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, postgres, sqlite};
+use crate::targets::objects::{self, Objects};
 use crate::targets::store::StoreTarget;
 use crate::upstreams::{Auth, Upstream, UpstreamError, UpstreamSettings};
 
@@ -68,11 +69,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    pub const ALL: Parts = 
-        Parts { scheduler: true, http: true, dry_run: false, passing: false, panic_every: None };
+    pub const ALL: Parts = Parts { scheduler: true, http: true, dry_run: false, passing: false, panic_every: None };
     /// What one sync needs.
-    pub const SYNC: Parts = 
-        Parts { scheduler: false, http: false, dry_run: false, passing: true, panic_every: None };
+    pub const SYNC: Parts = Parts { scheduler: false, http: false, dry_run: false, passing: true, panic_every: None };
 }
 
 /// A service that runs.
@@ -97,13 +96,17 @@ pub struct Service {
 pub enum StartError {
     Store(sqlite::OpenError),
     Postgres(postgres::OpenError),
+    Objects(objects::OpenError),
     /// A database of one's own could not be made or removed.
     Database(LedgerError),
     /// The place among the nodes could not be taken.
     Join(LedgerError),
     Scratch(std::io::Error),
     Upstream(UpstreamError),
-    Schedule { name: String, error: WhenError },
+    Schedule {
+        name: String,
+        error: WhenError,
+    },
     Bind(BindError),
 }
 
@@ -114,6 +117,7 @@ impl fmt::Display for StartError {
             StartError::Postgres(error) => error.fmt(f),
             StartError::Database(error) => write!(f, "a database beside the configured one: {error}"),
             StartError::Join(error) => write!(f, "join the nodes: {error}"),
+            StartError::Objects(error) => error.fmt(f),
             StartError::Scratch(error) => write!(f, "cannot make a folder for the dry run's ledger: {error}"),
             StartError::Upstream(error) => error.fmt(f),
             StartError::Schedule { name, error } => write!(f, "schedule {name}: {error}"),
@@ -138,6 +142,15 @@ where
     let shared = runtime.clone();
     let system = actix::System::with_tokio_rt(move || shared);
     Ok(system.block_on(work(Threads::Own(runtime))))
+}
+
+/// The configured object store. Sends nothing and makes nothing, but blocks; call it before the actors start.
+///
+/// # Errors
+/// Settings that make no client.
+pub fn open_objects(config: &Config, phases: &Phases, events: &Events) -> Result<Objects, StartError> {
+    let settings = objects_settings(&config.objects);
+    Objects::open_within(&settings, phases.clone(), events.clone()).map_err(StartError::Objects)
 }
 
 impl Service {
@@ -185,7 +198,7 @@ impl Service {
             let upstream = football_upstream(football, &runtime.phases, &runtime.events)?;
             upstreams.insert(football::NAME, upstream.clone());
             probes.push(Box::new(UpstreamProbe { upstream: upstream.clone(), path: football::HEALTH_PATH }));
-            let settings = football_settings(football, parts);
+            let settings = football_settings(football);
             let domain = Football::new(settings, upstream, target.clone());
             infos.push(info(&domain));
             domains.push(Box::new(DomainChild::new(domain, domain_settings("football", &football.domain, config))));
@@ -322,6 +335,7 @@ pub fn upstreams(
 /// A schedule that never fires, an upstream whose settings make no client.
 pub fn try_settings(config: &Config) -> Result<(), StartError> {
     schedules(config)?;
+    open_objects(config, &Phases::default(), &Events::new(1))?;
     upstreams(config, &Phases::default(), &Events::new(1)).map(drop)
 }
 

@@ -21,6 +21,7 @@ mod football;
 mod kill;
 mod layering;
 mod nodes;
+mod objects;
 mod pooler;
 mod postgres;
 mod schedule;

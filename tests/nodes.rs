@@ -109,7 +109,10 @@ fn three_nodes_are_killed_and_restarted_under_load_and_every_effect_happens_once
     let inserted = "SELECT sum((checkpoint::json -> 'counts' ->> 'inserted')::bigint) FROM jobs
                     WHERE kind <> 'catalog.full' AND checkpoint IS NOT NULL";
     assert_eq!(count(inserted), stored.len() as i64, "no row was counted twice");
-    assert!(count("SELECT count(*) FROM job_attempts WHERE outcome = 'rescued'") > 0, "something ran when it was killed");
+    assert!(
+        count("SELECT count(*) FROM job_attempts WHERE outcome = 'rescued'") > 0,
+        "something ran when it was killed"
+    );
     assert_eq!(count("SELECT count(*) FROM job_attempts WHERE outcome <> 'rescued'"), 0);
     assert_eq!(count("SELECT count(*) FROM nodes WHERE heartbeat_at > now() - interval '2 seconds'"), 3);
     nodes.stop();
@@ -120,9 +123,10 @@ fn three_nodes_are_killed_and_restarted_under_load_and_every_effect_happens_once
 fn the_rate_of_an_upstream_is_shared_and_a_fire_happens_once() {
     let server = Server::start(&[]);
     // Every schedule fires on every node at the same instant, and the row of the fire decides.
-    let world = world(&server, 200)
-        .set("domains.catalog.rate_per_second", "8")
-        .set("domains.catalog.schedules", r#"[{ name = "often", kind = "country", params = { iso = "GB" }, every = "2s" }]"#);
+    let world = world(&server, 200).set("domains.catalog.rate_per_second", "8").set(
+        "domains.catalog.schedules",
+        r#"[{ name = "often", kind = "country", params = { iso = "GB" }, every = "2s" }]"#,
+    );
     let mut nodes = Nodes::new(world);
     let alone = nodes.start("a");
     let nodes_told = |program: &Program, count: u64| {

@@ -19,7 +19,7 @@ use crate::cli::remote::Door;
 use crate::cli::run::{self, Signals};
 use crate::cli::sync::run_one;
 use crate::cli::{Context, follow};
-use crate::config::{self, Config, Secret, StoreUrl};
+use crate::config::{self, Config, ObjectsUrl, Secret, StoreUrl};
 use crate::domains::{catalog, football};
 use crate::sandbox::{Dials, Handle, Sandbox, Settings};
 use crate::service::{Parts, Service, with_system};
@@ -82,6 +82,9 @@ fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Conf
     let file = if args.bundles == USUAL { "longshore.db".to_owned() } else { format!("longshore-{}.db", args.bundles) };
     let store = args.data.join(file);
     config.store.url = StoreUrl::parse(&format!("sqlite://{}", store.display())).map_err(Failure::usage)?;
+    // And a bucket of the user's is no place for pictures of the sandbox.
+    let objects = args.data.join("objects");
+    config.objects.url = ObjectsUrl::parse(&format!("file://{}", objects.display())).map_err(Failure::usage)?;
     if let Some(listen) = args.listen {
         config.service.listen = listen;
     }

@@ -116,7 +116,7 @@ impl From<StartError> for Failure {
             | StartError::Scratch(_)
             | StartError::Bind(BindError::InUse(_) | BindError::Io(..)) => Exit::Unavailable,
             StartError::Upstream(_) | StartError::Schedule { .. } => Exit::Config,
-            StartError::Bind(BindError::Open(_) | BindError::EmptyToken) => Exit::Config,
+            StartError::Objects(_) | StartError::Bind(BindError::Open(_) | BindError::EmptyToken) => Exit::Config,
         };
         Failure::new(exit, error.to_string())
     }

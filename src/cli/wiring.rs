@@ -1,4 +1,4 @@
-//! The two places where commands without a service around them meet the store and the upstreams.
+//! The two places where commands without a service around them meet the store, the object store and the upstreams.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use longshore_actors::shutdown::Phases;
 use crate::cli::check::Finding;
 use crate::cli::exit::Failure;
 use crate::config::{Config, StoreUrl};
-use crate::service::{open_store, process, upstreams};
+use crate::service::{open_objects, open_store, process, upstreams};
 use crate::store::{NodeStatus, Store, sqlite};
 
 /// Opens the ledger of the configured store; asked when no service listens. An existing store only: a question makes
@@ -41,9 +41,9 @@ pub async fn is_owner(config: &Config, pid: u32) -> Result<bool, Failure> {
     }
 }
 
-/// Tries the store and the upstreams of all enabled domains, for `check`.
+/// Tries the store, the object store and the upstreams of all enabled domains, for `check`.
 pub async fn connect(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![store(config).await];
+    let mut findings = vec![store(config).await, objects(config).await];
     match upstreams(config, &Phases::default(), &Events::new(1)) {
         Ok(upstreams) => {
             for (upstream, path) in upstreams {
@@ -59,6 +59,18 @@ pub async fn connect(config: &Config) -> Vec<Finding> {
         Err(error) => findings.push(Finding { what: "upstreams".to_owned(), ok: false, text: error.to_string() }),
     }
     findings
+}
+
+async fn objects(config: &Config) -> Finding {
+    let what = "objects".to_owned();
+    let objects = match open_objects(config, &Phases::default(), &Events::new(1)) {
+        Ok(objects) => objects,
+        Err(error) => return Finding { what, ok: false, text: error.to_string() },
+    };
+    match objects.probe().await {
+        Ok(()) => Finding { what, ok: true, text: format!("{} can be written", objects.place()) },
+        Err(fault) => Finding { what, ok: false, text: fault.to_string() },
+    }
 }
 
 async fn store(config: &Config) -> Finding {
@@ -80,8 +92,7 @@ async fn store(config: &Config) -> Finding {
 async fn tell(store: &dyn Store, clock: &Clock) -> Result<(bool, String), LedgerError> {
     store.probe(clock.now()).await?;
     let mut text = "can be written".to_owned();
-    let nodes: Vec<String> =
-        store.nodes().await?.into_iter().filter(|node| node.alive).map(|node| node.name).collect();
+    let nodes: Vec<String> = store.nodes().await?.into_iter().filter(|node| node.alive).map(|node| node.name).collect();
     if !nodes.is_empty() {
         text.push_str(&format!("; nodes: {}", nodes.join(", ")));
     }

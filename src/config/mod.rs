@@ -16,6 +16,7 @@ mod catalog;
 mod domain;
 mod football;
 mod interpolate;
+mod objects;
 mod problem;
 mod reader;
 mod schedule;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 pub use crate::config::catalog::{Catalog, CatalogKeys, RemovalGuard};
 pub use crate::config::domain::{Breaker, Domain, JobKind, Pool, Pools, Restart};
 pub use crate::config::football::{Football, FootballKeys};
+pub use crate::config::objects::{Objects, ObjectsPlace, ObjectsUrl};
 pub use crate::config::problem::{ConfigErrors, Problem, nearest};
 pub use crate::config::schedule::{Missed, Planned, Schedule, When};
 pub use crate::config::secret::{MASK, Secret, mask_password};
@@ -62,6 +64,7 @@ pub struct LoadOptions {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub store: Store,
+    pub objects: Objects,
     pub service: Service,
     pub node: ThisNode,
     pub log: Log,
@@ -121,6 +124,7 @@ impl Config {
         remove_strangers(&mut tree, defaults, "", problems);
         remove_strangers(&mut tree, defaults, "domains", problems);
         let store = read(&mut tree, defaults, "store", View::All, problems);
+        let objects = read(&mut tree, defaults, "objects", View::All, problems);
         let service = read(&mut tree, defaults, "service", View::All, problems);
         let node = read(&mut tree, defaults, "node", View::All, problems);
         let log = read(&mut tree, defaults, "log", View::All, problems);
@@ -130,6 +134,7 @@ impl Config {
         let football = read_football(&mut tree, defaults, problems);
         Some(Config {
             store: store?,
+            objects: objects?,
             service: service?,
             node: node?,
             log: log?,

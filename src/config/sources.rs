@@ -11,11 +11,14 @@ use crate::config::{LoadOptions, interpolate};
 const PREFIX: &str = "LONGSHORE__";
 
 /// Names that people have in their environment already. The long form of the same key wins over them.
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 7] = [
     ("ESIM_GO_API_KEY", "domains.catalog.api_key"),
     ("API_FOOTBALL_KEY", "domains.football.api_key"),
     ("DATABASE_URL", "store.url"),
     ("LOG_LEVEL", "log.level"),
+    ("AWS_ACCESS_KEY_ID", "objects.access_key"),
+    ("AWS_SECRET_ACCESS_KEY", "objects.secret_key"),
+    ("AWS_REGION", "objects.region"),
 ];
 
 /// Known names without a key yet.

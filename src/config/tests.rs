@@ -325,3 +325,76 @@ fn football_waits_until_it_is_asked_for_and_then_wants_its_key() {
         assert!(told.iter().any(|line| line.starts_with(wanted)), "no `{wanted}` in {told:#?}");
     }
 }
+
+#[test]
+fn the_address_of_a_bucket_follows_from_its_url() {
+    let address = |flags: &[(&str, &str)]| load("", &[], flags).unwrap().objects.address();
+    let at = |endpoint: &str, region: &str| Some((endpoint.to_owned(), region.to_owned()));
+    let (s3, r2) = (("objects.url", "s3://images/shop"), ("objects.url", "r2://0123abc/images"));
+    let (region, own) = (("objects.region", "eu-west-1"), ("objects.endpoint", "http://127.0.0.1:9000/"));
+    assert_eq!(address(&[]), None);
+    assert_eq!(address(&[s3]), None);
+    assert_eq!(address(&[s3, region]), at("https://s3.eu-west-1.amazonaws.com", "eu-west-1"));
+    assert_eq!(address(&[s3, own]), at("http://127.0.0.1:9000", "us-east-1"));
+    assert_eq!(address(&[s3, own, region]), at("http://127.0.0.1:9000", "eu-west-1"));
+    assert_eq!(address(&[r2, region]), at("https://0123abc.r2.cloudflarestorage.com", "auto"));
+    assert_eq!(address(&[r2, own]), at("http://127.0.0.1:9000", "auto"));
+    let eu = ("objects.url", "r2://0123abc.eu/images");
+    assert_eq!(address(&[eu]), at("https://0123abc.eu.r2.cloudflarestorage.com", "auto"));
+}
+
+#[test]
+fn what_is_wrong_with_the_object_store_is_told_at_once() {
+    let text = "[objects]\nurl = 'gs://x'\nendpoint = 'https://me:hunter2@host'\nregion = 'EU West'\nsecret_key = 5\n\
+                timeout = '1ms'\nput_max = '8GiB'\nbukket = 1\n[objects.breaker]\nfailures = 0\n";
+    let told = lines(text);
+    for wanted in [
+        "longshore.toml:2:7: objects.url: `gs://x` names no object store; use file://folder, s3://bucket/prefix",
+        "longshore.toml:3:12: objects.endpoint: `https://me:***@host` holds a user name or password",
+        "longshore.toml:4:10: objects.region: `EU West` is not a region",
+        "longshore.toml:5:14: objects.secret_key: a secret is written as a string in quotes",
+        "longshore.toml:6:11: objects.timeout: is at least \"100ms\"",
+        "longshore.toml:7:11: objects.put_max: is from \"1KiB\" to \"1GiB\"",
+        "longshore.toml:8:1: objects.bukket: unknown key",
+        "longshore.toml:10:12: objects.breaker.failures: expected a number from 1 to 10000, found 0",
+    ] {
+        assert!(told.iter().any(|line| line.starts_with(wanted)), "no `{wanted}` in {told:#?}");
+    }
+    assert_eq!(told.len(), 8, "{told:#?}");
+}
+
+#[test]
+fn an_endpoint_without_tls_is_for_this_machine_unless_it_is_allowed() {
+    let url = ("objects.url", "s3://images");
+    let told = |flags: &[(&str, &str)]| load("", &[], flags).err().map(|errors| errors.to_string());
+    for endpoint in ["https://minio.example.org", "http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"]
+    {
+        assert_eq!(told(&[url, ("objects.endpoint", endpoint)]), None, "{endpoint}");
+    }
+    let open = ("objects.endpoint", "http://minio.example.org:9000");
+    assert!(told(&[url, open]).unwrap().contains("without TLS: write https://, or set objects.allow_http = true"));
+    assert_eq!(told(&[url, open, ("objects.allow_http", "true")]), None);
+    assert!(told(&[("objects.endpoint", "https://h")]).unwrap().contains("and this is a folder"));
+    for more in ["https://h/bucket", "https://h?x=1"] {
+        assert!(told(&[url, ("objects.endpoint", more)]).unwrap().contains("more than scheme, host and port"));
+    }
+    assert!(told(&[url, ("objects.endpoint", "h:9000")]).unwrap().contains("is not an address of http"));
+}
+
+#[test]
+fn a_bucket_needs_its_keys_to_run_and_takes_them_from_the_environment() {
+    let domain = ("domains.catalog.enabled", "false");
+    let missing = |url: &str| {
+        let problems = load("", &[], &[("objects.url", url), domain]).unwrap().check_runnable().err();
+        problems.map(|ConfigErrors(problems)| problems.into_iter().map(|problem| problem.key).collect::<Vec<_>>())
+    };
+    assert_eq!(missing("file://objects"), None);
+    assert_eq!(missing("r2://0123abc/images").unwrap(), ["objects.access_key", "objects.secret_key"]);
+    assert_eq!(missing("s3://images").unwrap(), ["objects.access_key", "objects.secret_key", "objects.region"]);
+    let env = [("AWS_ACCESS_KEY_ID", "canary-4"), ("AWS_SECRET_ACCESS_KEY", "canary-5"), ("AWS_REGION", "eu-west-1")];
+    let config = load("", &env, &[("objects.url", "s3://images"), domain]).unwrap();
+    config.check_runnable().unwrap();
+    assert_eq!(config.objects.secret_key.as_ref().unwrap().expose(), "canary-5");
+    let all = format!("{config:?}{}{}{}", config.to_toml(), config.explain(), config.to_json());
+    assert!(all.contains("eu-west-1") && !all.contains("canary"), "{all}");
+}

@@ -4,8 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::domain::{Domain, Pool, Restart};
+use crate::config::objects::is_loopback;
 use crate::config::problem::Problem;
-use crate::config::{Catalog, CatalogKeys, Config, Domains, Football, FootballKeys, RemovalGuard, Schedule, nearest};
+use crate::config::{
+    Catalog, CatalogKeys, Config, Domains, Football, FootballKeys, Objects, ObjectsPlace, RemovalGuard, Schedule,
+    nearest,
+};
 
 /// More actors than this are threads' worth of nothing on any machine.
 const ACTORS_MAX: usize = 1024;
@@ -40,12 +44,14 @@ impl Check<'_> {
 /// What is wrong in itself.
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let mut check = Check { config, problems };
-    let Config { store, service, node, log: _, retention, upkeep, domains, notes: _, values: _ } = config;
+    let Config { store, objects, service, node, log: _, retention, upkeep, domains, notes: _, values: _ } = config;
 
     check.within("service.threads", service.threads, 256);
     check.expect(service.shutdown_grace <= DAY, "service.shutdown_grace", "is at most \"1d\"");
     check.within("store.connections", store.connections, 1000);
-    check.expect(node.heartbeat * 2 < node.lapse, "node.lapse", "is not more than twice node.heartbeat, so one late beat would pass for death");
+    let twice = "is not more than twice node.heartbeat, so that one late beat would pass for death";
+    check.expect(node.heartbeat * 2 < node.lapse, "node.lapse", twice);
+    check_objects(&mut check, objects);
     check.within("retention.batch", retention.batch, 10_000);
 
     for (key, wait) in [
@@ -108,6 +114,24 @@ fn check_domain(check: &mut Check<'_>, path: &str, domain: &Domain) {
         check.expect(job.timeout <= job.stuck_after, &key("timeout"), "is longer than stuck_after, which would win");
     }
     check_schedules(check, path, domain);
+}
+
+fn check_objects(check: &mut Check<'_>, objects: &Objects) {
+    let Objects { url, endpoint, region: _, access_key: _, secret_key: _, allow_http, timeout, put_max, breaker } =
+        objects;
+    let folder = matches!(url.place, ObjectsPlace::Folder(_));
+    if let Some(endpoint) = endpoint {
+        check.expect(!folder, "objects.endpoint", "belongs to an objects.url of s3:// or r2://, and this is a folder");
+        let private = endpoint.scheme() == "https" || is_loopback(endpoint) || *allow_http;
+        let advice = "goes over the network without TLS: write https://, or set objects.allow_http = true";
+        check.expect(private, "objects.endpoint", advice);
+    }
+    check.expect(*timeout >= Duration::from_millis(100), "objects.timeout", "is at least \"100ms\"");
+    check.expect(*timeout <= DAY, "objects.timeout", "is at most \"1d\"");
+    check.expect((1 << 10..=1 << 30).contains(put_max), "objects.put_max", "is from \"1KiB\" to \"1GiB\"");
+    check.within("objects.breaker.failures", breaker.failures as usize, 10_000);
+    let opens = breaker.open_for <= breaker.open_max;
+    check.expect(opens, "objects.breaker.open_for", "is longer than breaker.open_max");
 }
 
 fn check_schedules(check: &mut Check<'_>, path: &str, domain: &Domain) {
@@ -193,6 +217,7 @@ pub(super) fn missing_to_run(config: &Config) -> Vec<Problem> {
             check.tell(&format!("domains.{name}.api_key"), advice);
         }
     }
+    missing_for_objects(&mut check, &config.objects);
     let service = &config.service;
     if !service.listen.ip().is_loopback() && service.admin_token.is_none() {
         let listen = service.listen;
@@ -202,4 +227,19 @@ pub(super) fn missing_to_run(config: &Config) -> Vec<Problem> {
         );
     }
     problems
+}
+
+fn missing_for_objects(check: &mut Check<'_>, objects: &Objects) {
+    if matches!(objects.url.place, ObjectsPlace::Folder(_)) {
+        return;
+    }
+    for (key, set, variable) in [
+        ("objects.access_key", objects.access_key.is_some(), "AWS_ACCESS_KEY_ID"),
+        ("objects.secret_key", objects.secret_key.is_some(), "AWS_SECRET_ACCESS_KEY"),
+        ("objects.region", objects.address().is_some(), "AWS_REGION"),
+    ] {
+        if !set {
+            check.tell(key, format!("is missing for {}: set {variable}, or an objects.url of file://", objects.url));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use longshore_actors::breaker::BreakerPolicy;
 use longshore_actors::job::Name;
 use longshore_actors::restart::RestartPolicy;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
@@ -14,6 +15,7 @@ use crate::schedule::upkeep::UpkeepSettings;
 use crate::schedule::when::When;
 use crate::service::{Parts, StartError};
 use crate::store::batch::Guard;
+use crate::targets::objects;
 
 /// A second's worth may go at once, and always at least one.
 pub(super) fn burst(per_second: f64) -> u32 {
@@ -41,7 +43,7 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
     }
 }
 
-pub(super) fn football_settings(football: &config::Football, parts: Parts) -> football::Settings {
+pub(super) fn football_settings(football: &config::Football) -> football::Settings {
     let config::FootballKeys { burst: _, daily_quota, removal_guard } = football.own;
     let config::RemovalGuard { ratio, rows } = removal_guard;
     football::Settings { daily_quota, removal_guard: Guard { ratio, rows, lifted: false } }
@@ -79,6 +81,29 @@ pub(super) fn domain_settings(name: &str, domain: &config::Domain, config: &Conf
         cool_down: domain.cool_down,
         kinds: kinds.collect(),
     }
+}
+
+pub(super) fn objects_settings(config: &config::Objects) -> objects::Settings {
+    let config::Objects { url, access_key, secret_key, timeout, put_max, breaker, .. } = config;
+    let place = match &url.place {
+        config::ObjectsPlace::Folder(root) => objects::Place::Folder(root.clone()),
+        config::ObjectsPlace::S3 { bucket, prefix } | config::ObjectsPlace::R2 { bucket, prefix, .. } => {
+            // What is missing here is refused when it is opened; the check before a run says it better.
+            let (endpoint, region) = config.address().unwrap_or_default();
+            objects::Place::Bucket(objects::BucketSettings {
+                shown: url.to_string(),
+                endpoint,
+                region,
+                bucket: bucket.clone(),
+                prefix: prefix.clone(),
+                access_key: access_key.clone().unwrap_or_else(|| "".into()),
+                secret_key: secret_key.clone().unwrap_or_else(|| "".into()),
+            })
+        }
+    };
+    let config::Breaker { failures, open_for, open_max } = *breaker;
+    let breaker = BreakerPolicy { failures, open_for, open_max, ..BreakerPolicy::default() };
+    objects::Settings { place, timeout: *timeout, put_max: *put_max, breaker }
 }
 
 pub(super) fn restart(restart: config::Restart) -> RestartPolicy {

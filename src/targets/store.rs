@@ -61,9 +61,8 @@ impl Stage for StoreUpload {
 
 impl StoreUpload {
     async fn commit(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
-        let pass = self.target.breaker.try_pass(Instant::now()).map_err(|refusal| {
-            LedgerError::Unavailable(refusal.reason)
-        })?;
+        let pass =
+            self.target.breaker.try_pass(Instant::now()).map_err(|refusal| LedgerError::Unavailable(refusal.reason))?;
         // Taken out while it works: if this future is dropped, nobody knows how far it came.
         let committed = match self.writer.take() {
             Some(writer) => self.write(writer, delivery).await,

@@ -5,6 +5,7 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod program;
 pub mod rows;
+pub mod s3;
 pub mod world;
 
 use std::time::{Duration, Instant};

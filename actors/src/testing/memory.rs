@@ -23,8 +23,8 @@ use crate::checkpoint::Counts;
 use crate::clock::Timestamp;
 use crate::job::{Job, JobId, Lease, NewJob};
 use crate::ledger::{
-    Change, Claim, Enqueued, Entity, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record, Reject, Released,
-    Rescue, Retention, Stats, Wake,
+    Change, Claim, Enqueued, Entity, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record,
+    Reject, Released, Rescue, Retention, Stats, Wake,
 };
 use crate::testing::memory::table::Table;
 

@@ -7,8 +7,8 @@ use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{Job, JobId, Lease, NewJob};
 use longshore_actors::ledger::{
-    Change, Claim, Enqueued, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record, Released, Rescue,
-    Retention, Stats, Wake,
+    Change, Claim, Enqueued, Filter, JobRecord, KindStats, Ledger, LedgerError, Pruned, Receipt, Record, Released,
+    Rescue, Retention, Stats, Wake,
 };
 use longshore_actors::testing::memory::{MemoryLedger, Op};
 use tokio::sync::watch;

@@ -69,7 +69,11 @@ pub fn execute(args: Bundles, context: Context) -> Result<(), Failure> {
             let of = |figure: fn(&Server) -> f64| servers.iter().map(|server| figure(server)).collect::<Vec<f64>>();
             spread.line("first sync, all tables", of(|server| server.first_rows_per_second), "rows/s");
             spread.line("COPY of the same rows", of(|server| server.copy_rows_per_second), "rows/s");
-            spread.line("ratio of the two", of(|server| server.first_rows_per_second / server.copy_rows_per_second), "");
+            spread.line(
+                "ratio of the two",
+                of(|server| server.first_rows_per_second / server.copy_rows_per_second),
+                "",
+            );
             spread.line("logged while nothing changed", of(|server| server.unchanged_log_kib), "KiB");
         }
         spread.line("peak memory", [peak], "MiB");

@@ -71,12 +71,7 @@ pub fn execute(jobs: Jobs, context: Context) -> Result<(), Failure> {
         spread.line("enqueue to start, p50", rounds.iter().map(|round| round.start_p50_ms), "ms");
         spread.line("enqueue to start, p99", rounds.iter().map(|round| round.start_p99_ms), "ms");
         spread.line("peak memory", [peak], "MiB");
-        format!(
-            "{} jobs, {} at a time, {kind}\n{}",
-            jobs.jobs,
-            jobs.concurrency,
-            spread.render()
-        )
+        format!("{} jobs, {} at a time, {kind}\n{}", jobs.jobs, jobs.concurrency, spread.render())
     })
 }
 

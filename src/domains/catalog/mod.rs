@@ -154,7 +154,9 @@ impl Domain for Catalog {
     async fn plan(&self, job: &Job) -> Result<Plan<Request>, Fault> {
         let task = Task::read(&job.kind, &job.params)?;
         let last = match task {
-            Task::Group { force: false, .. } => self.target.store.sync_state(PROVIDER, &task.entity()).await.map_err(fault)?,
+            Task::Group { force: false, .. } => {
+                self.target.store.sync_state(PROVIDER, &task.entity()).await.map_err(fault)?
+            }
             Task::Full { .. } | Task::Group { .. } | Task::Country { .. } | Task::Bundle { .. } => None,
         };
         Ok(plan::plan(&self.settings, job, &task, last.as_ref(), self.target.clock.now()))

@@ -32,7 +32,6 @@ use std::sync::Arc;
 
 use longshore_actors::breaker::Breaker;
 use longshore_actors::checkpoint::Checkpoint;
-use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Domain, Plan};
 use longshore_actors::job::{Fault, Job};
 
@@ -47,7 +46,6 @@ pub use crate::domains::football::tables::{
 };
 pub use crate::domains::football::transform::Transform;
 pub use crate::domains::football::upload::Upload;
-use crate::store::Store;
 use crate::store::batch::{Batch, Guard};
 use crate::targets::store::StoreTarget;
 use crate::upstreams::Upstream;
