@@ -11,10 +11,14 @@
 //! between them stands in their own folders.
 
 pub mod batch;
+mod bounds;
+mod draft;
+mod head;
 pub mod migrations;
 pub mod postgres;
 pub mod sqlite;
 pub mod table;
+mod tally;
 
 use std::sync::Arc;
 

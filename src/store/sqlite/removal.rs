@@ -7,7 +7,7 @@ use longshore_actors::ledger::LedgerError;
 use rusqlite::params;
 
 use crate::store::batch::Removal;
-use crate::store::sqlite::head;
+use crate::store::head;
 use crate::store::sqlite::tx::{OpResult, Tx};
 use crate::store::table::Table;
 
