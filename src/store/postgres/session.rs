@@ -43,6 +43,14 @@ impl Session {
         Self { held: Held::Own(client), prepared }
     }
 
+    /// Closes the connection instead of giving it back: an answer may still be on its way to it.
+    pub fn discard(self) {
+        match self.held {
+            Held::Pooled(object) => drop(Object::take(object)),
+            Held::Own(client) => drop(client),
+        }
+    }
+
     /// Whether statements stay prepared, and with them everything that belongs to a session, such as temporary tables.
     pub fn keeps_state(&self) -> bool {
         self.prepared

@@ -1,0 +1,1 @@
+//! Holds declared tables against the schema.
