@@ -13,8 +13,10 @@
 pub mod batch;
 pub mod migrations;
 pub mod postgres;
+pub mod removal;
 pub mod sqlite;
 pub mod table;
+pub mod text;
 
 use std::sync::Arc;
 
