@@ -20,6 +20,7 @@ mod faults;
 mod kill;
 mod layering;
 mod postgres;
+mod postgres_rows;
 mod schedule;
 mod secrets;
 mod service;

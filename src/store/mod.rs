@@ -16,9 +16,11 @@ mod draft;
 mod head;
 pub mod migrations;
 pub mod postgres;
+pub mod removal;
 pub mod sqlite;
 pub mod table;
 mod tally;
+pub mod text;
 
 use std::sync::Arc;
 

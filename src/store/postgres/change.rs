@@ -3,7 +3,6 @@
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{JobId, State};
 use longshore_actors::ledger::{Change, LedgerError};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::store::head::{self, End};
@@ -11,7 +10,7 @@ use crate::store::postgres::attempts::Attempts;
 use crate::store::postgres::commit;
 use crate::store::postgres::effects::Effects;
 use crate::store::postgres::enqueue;
-use crate::store::postgres::error::{OpError, OpResult};
+use crate::store::postgres::error::OpResult;
 use crate::store::postgres::head::{Head, Heads};
 use crate::store::postgres::session::Tx;
 use crate::store::postgres::work::Work;
@@ -69,7 +68,7 @@ async fn retry(tx: &Tx<'_>, id: JobId, now: Timestamp, effects: &mut Effects) ->
         effects.work(&head.domain);
     }
     match heads.write(tx, &Attempts::default()).await {
-        Err(OpError::Database(error)) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+        Err(error) if error.is_unique_violation() => {
             // It was put in between the look and the write.
             Err(LedgerError::Refused(format!("another job holds the unique key of job {id}")).into())
         }

@@ -16,28 +16,31 @@
 //! What it does not do: read a clock for the ledger. Only the heartbeats of nodes go by the database's time.
 
 mod attempts;
+pub mod cells;
 mod change;
 mod claim;
 mod commit;
 mod connect;
+pub mod copy;
 mod effects;
 mod enqueue;
 pub mod error;
 mod head;
 mod jobs;
 mod keeping;
-mod listing;
+pub mod listing;
 mod migrate;
 mod open;
 mod prune;
-mod read;
+pub mod read;
 mod record;
 mod recorder;
-mod removal;
-mod rows;
+pub mod removal;
+pub mod rows;
 pub mod schema;
 pub mod session;
 mod shared;
+pub mod statements;
 mod tally;
 mod tell;
 mod tls;

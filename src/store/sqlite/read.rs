@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::store::batch::Batch;
 use crate::store::bounds::{LIMIT, LIMIT_MAX};
 use crate::store::head;
+use crate::store::removal;
 use crate::store::sqlite::tx::{OpError, OpResult};
 use crate::store::sqlite::{names, rows};
 use crate::store::table::Table;
@@ -188,9 +189,7 @@ pub fn preview(conn: &Connection, batch: &Batch, received: u64, rejected: u64) -
     for rows in &batch.rows {
         counts.add(&rows::compare(conn, rows)?);
     }
-    let note = batch.removals.first().map(|removal| {
-        format!("which rows of {} vanished shows only when all pages are in: not previewed", removal.table.name)
-    });
+    let note = batch.removals.first().map(removal::not_previewed);
     Ok(Committed { counts, note })
 }
 
