@@ -2,16 +2,24 @@
 //!
 //! `synchronous=FULL`; each figure is items a second, one item being a whole job or one bundle with its country and
 //! its group.
+//!
+//! The figures of PostgreSQL are of a server that is started for them, with its own settings but for the memory, on
+//! the same machine: `cargo bench --bench ledger postgres`.
+
+#[path = "../tests/support/postgres.rs"]
+#[allow(dead_code)]
+mod server;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use longshore::domains::catalog::{BUNDLE_GROUPS, BUNDLES};
 use longshore::store::Writer;
 use longshore::store::batch::{Batch, Cell, Rows};
+use longshore::store::postgres::{self, PostgresStore};
 use longshore::store::sqlite::{Settings, SqliteStore};
 use longshore_actors::checkpoint::Part;
 use longshore_actors::clock::Timestamp;
@@ -21,6 +29,9 @@ use longshore_actors::ledger::{Claim, Ledger, Receipt, Record};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use crate::server::Server;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const CLIENTS: usize = 256;
@@ -177,4 +188,119 @@ fn bundle(name: &str, number: usize) -> Vec<Cell> {
 
 fn text(text: &str) -> Cell {
     Cell::Text(text.to_owned())
+}
+
+/// What the server of the benches waits with.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A server that makes everything durable, and an open store on it.
+struct Shared {
+    runtime: Runtime,
+    store: PostgresStore,
+    _server: Server,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let server = Server::start(&["fsync=on", "synchronous_commit=on", "shared_buffers=512MB", "max_wal_size=4GB"]);
+        let runtime = Runtime::new().expect("a runtime");
+        let settings = postgres::Settings { url: server.database(), ..postgres::Settings::default() };
+        let store = runtime.block_on(PostgresStore::open(settings, NOW)).expect("a store");
+        Shared { runtime, store, _server: server }
+    }
+
+    fn fill(&self, jobs: usize) {
+        self.runtime.block_on(async {
+            for _ in 0..jobs / 10_000 {
+                self.store.enqueue(vec![job(); 10_000], NOW).await.expect("enqueue");
+            }
+        });
+    }
+}
+
+/// Jobs of one drain.
+const DRAINED: usize = 100_000;
+
+/// As a coordinator does it: one claim at a time for as much as there is room, each job recorded by itself.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn postgres_claim_and_record(bencher: Bencher) {
+    let shared = Shared::new();
+    bencher.counter(ItemsCount::new(DRAINED)).with_inputs(|| shared.fill(DRAINED)).bench_local_values(|()| {
+        shared.runtime.block_on(drain(&shared.store, DRAINED));
+    });
+}
+
+/// The same behind a million jobs that wait.
+#[divan::bench(sample_count = 3, sample_size = 1)]
+fn postgres_claim_and_record_of_a_million(bencher: Bencher) {
+    let shared = Shared::new();
+    shared.fill(1_000_000);
+    bencher.counter(ItemsCount::new(DRAINED)).bench_local(|| {
+        shared.runtime.block_on(drain(&shared.store, DRAINED));
+    });
+}
+
+async fn drain(store: &PostgresStore, jobs: usize) {
+    let mut running: JoinSet<()> = JoinSet::new();
+    let mut done = 0;
+    while done < jobs {
+        let room = CLIENTS.min(jobs - done).saturating_sub(running.len());
+        if room > 0 {
+            for job in store.claim(claim(room)).await.expect("claim") {
+                let store = store.clone();
+                running.spawn(async move {
+                    let outcome = Outcome::Completed { note: None };
+                    store.record(Record { lease: job.lease, outcome, entity: None }, NOW).await.expect("record");
+                });
+            }
+        }
+        running.join_next().await;
+        done += 1;
+        while running.try_join_next().is_some() {
+            done += 1;
+        }
+    }
+}
+
+/// 256 clients, each of which puts in one job at a time.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn postgres_single_enqueues(bencher: Bencher) {
+    let shared = Shared::new();
+    bencher.counter(ItemsCount::new(LIVES)).bench_local(|| {
+        shared.runtime.block_on(async {
+            let clients = (0..CLIENTS).map(|_| {
+                let store = shared.store.clone();
+                tokio::spawn(async move {
+                    for _ in 0..LIVES / CLIENTS {
+                        store.enqueue(vec![job()], NOW).await.expect("enqueue");
+                    }
+                })
+            });
+            for client in clients.collect::<Vec<_>>() {
+                client.await.expect("a client");
+            }
+        });
+    });
+}
+
+#[divan::bench(args = [1_000, 10_000], sample_count = 5, sample_size = 1)]
+fn postgres_bulk_enqueue(bencher: Bencher, batch: usize) {
+    let shared = Shared::new();
+    let calls = 100_000 / batch;
+    bencher.counter(ItemsCount::new(calls * batch)).bench_local(|| {
+        shared.runtime.block_on(async {
+            for _ in 0..calls {
+                shared.store.enqueue(vec![job(); batch], NOW).await.expect("enqueue");
+            }
+        });
+    });
 }

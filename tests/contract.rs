@@ -1,15 +1,18 @@
-//! The embedded ledger keeps every promise of a ledger, and behaves as the model does (invariants 1, 3, 4).
+//! Both ledgers keep every promise of a ledger, and behave as the model does (invariants 1, 3, 4).
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use longshore::store::Store;
+use longshore::store::postgres::{self, PostgresStore};
 use longshore::store::sqlite::{Settings, SqliteStore, Synchronous};
 use longshore_actors::clock::Timestamp;
 use longshore_actors::ledger::Ledger;
 use longshore_actors::testing::{contract, model};
 use proptest::prelude::*;
 use tempfile::TempDir;
+
+use crate::support::postgres::Server;
 
 /// What is promised does not hang on the disk's answer, and a hundred files are opened here.
 const SETTINGS: Settings = Settings { synchronous: Synchronous::Normal, batch_max: 512, queue_max: 4096 };
@@ -53,4 +56,64 @@ proptest! {
         });
         prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
     }
+}
+
+/// A server, and a database on it with the schema and nothing else, from which others are copied.
+struct Postgres {
+    server: Arc<Server>,
+    template: String,
+}
+
+impl Postgres {
+    async fn new() -> Self {
+        let server = Server::shared();
+        let url = server.database();
+        let template = url.rsplit('/').next().unwrap().to_owned();
+        open_postgres(url).await.close().await;
+        Postgres { server, template }
+    }
+
+    async fn open(&self) -> PostgresStore {
+        open_postgres(self.server.copy_of(&self.template)).await
+    }
+}
+
+async fn open_postgres(url: String) -> PostgresStore {
+    let settings = postgres::Settings { url, connections: 4, ..postgres::Settings::default() };
+    PostgresStore::open(settings, Timestamp(1_700_000_000_000)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shared_ledger_keeps_every_promise() {
+    let postgres = Postgres::new().await;
+    let last = RefCell::new(None::<PostgresStore>);
+    contract::all(async || {
+        let store = postgres.open().await;
+        let ledger: Arc<dyn Ledger> = store.ledger();
+        // The one before is done with.
+        let before = last.borrow_mut().replace(store);
+        if let Some(before) = before {
+            before.close().await;
+        }
+        ledger
+    })
+    .await;
+}
+
+#[test]
+fn the_shared_ledger_is_as_the_model() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let postgres = runtime.block_on(Postgres::new());
+    // Each case has a database of its own and a round trip for each call: few, and the embedded ledger has the rest.
+    let config =
+        ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() };
+    proptest!(config, |(choices in proptest::collection::vec(any::<[u8; 4]>(), 0..160))| {
+        let difference = runtime.block_on(async {
+            let store = postgres.open().await;
+            let difference = model::check(&*store.ledger(), &model::steps(&choices)).await.err();
+            store.close().await;
+            difference
+        });
+        prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+    });
 }

@@ -132,7 +132,9 @@ CREATE TABLE nodes (
 -- Who keeps other programs from a kind of job, where sessions are not kept.
 CREATE TABLE locks (
     name text NOT NULL PRIMARY KEY,
+    -- Jobs of one program share a lock.
     holder text NOT NULL,
+    shares integer NOT NULL DEFAULT 1,
     until timestamptz NOT NULL
 );
 

@@ -56,7 +56,7 @@ pub async fn migrations(config: &Config, clock: &Clock) -> Result<Vec<Status>, S
     }
 }
 
-pub async fn open_postgres(config: &Config, clock: &Clock, process: Arc<str>) -> Result<SqliteStore, StartError> {
+pub async fn open_postgres(config: &Config, clock: &Clock, process: Arc<str>) -> Result<PostgresStore, StartError> {
     let StoreUrl::Postgres(url) = &config.store.url else { unreachable!("asked for where the URL is PostgreSQL's") };
     let settings = postgres_settings(config, url, process);
     PostgresStore::open(settings, clock.now()).await.map_err(StartError::Postgres)

@@ -8,9 +8,10 @@ use rust_decimal::Decimal;
 use longshore_actors::clock::Timestamp;
 
 use crate::store::table::{Column, ColumnKind, Table};
+use crate::store::text;
 
 /// One value; its kind fits its column, which [`Rows::push`] checks in debug builds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
     Null,
     Text(String),
@@ -31,6 +32,15 @@ impl Cell {
             Cell::Decimal(_) => column.kind == ColumnKind::Decimal,
             Cell::Json(_) => column.kind == ColumnKind::Json,
             Cell::Time(_) => column.kind == ColumnKind::Time,
+        }
+    }
+
+    /// Makes it one that both databases hold (see [`crate::store::text`]).
+    pub fn clean(&mut self) {
+        match self {
+            Cell::Text(text) => text::clean_text(text),
+            Cell::Json(json) => text::clean_json(json),
+            Cell::Null | Cell::Int(_) | Cell::Bool(_) | Cell::Decimal(_) | Cell::Time(_) => {}
         }
     }
 
@@ -92,8 +102,10 @@ impl Rows {
     }
 
     /// Takes a row: `cells` in the order of the table's columns; `details` holds, for each of the table's details,
-    /// its rows. A row whose key is here already takes that one's place.
-    pub fn push(&mut self, cells: Vec<Cell>, details: Vec<Vec<Vec<Cell>>>) {
+    /// its rows. A row whose key is here already takes that one's place. What PostgreSQL cannot hold of a text is
+    /// taken out of it (see [`crate::store::text`]).
+    pub fn push(&mut self, mut cells: Vec<Cell>, mut details: Vec<Vec<Vec<Cell>>>) {
+        cells.iter_mut().chain(details.iter_mut().flatten().flatten()).for_each(Cell::clean);
         debug_assert!(fit(&cells, self.table.columns), "cells do not fit {}: {cells:?}", self.table.name);
         debug_assert_eq!(details.len(), self.table.details.len(), "details of {}", self.table.name);
         for (detail, rows) in self.table.details.iter().zip(&details) {

@@ -11,10 +11,16 @@
 //! between them stands in their own folders.
 
 pub mod batch;
+mod bounds;
+mod draft;
+mod head;
 pub mod migrations;
 pub mod postgres;
+pub mod removal;
 pub mod sqlite;
 pub mod table;
+mod tally;
+pub mod text;
 
 use std::sync::Arc;
 

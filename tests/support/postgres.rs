@@ -70,6 +70,13 @@ impl Server {
         self.url(&name)
     }
 
+    /// A database of the caller's own with all that is in another one, which nobody uses at the moment.
+    pub fn copy_of(&self, template: &str) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"));
+        self.url(&name)
+    }
+
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }

@@ -27,6 +27,7 @@ use crate::cli::{Context, follow};
 use crate::config::{Config, Secret, StoreUrl};
 use crate::domains::catalog;
 use crate::service::{Parts, Service, open_postgres, process, with_system};
+use crate::store::Store;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Bundles {

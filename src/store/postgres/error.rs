@@ -42,8 +42,17 @@ impl From<OpError> for LedgerError {
 impl OpError {
     /// Two transactions were in each other's way: the same work, done again, can succeed.
     pub fn is_conflict(&self) -> bool {
-        let OpError::Database(error) = self else { return false };
-        matches!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
+        matches!(self.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE))
+    }
+
+    /// A row with this key is there already.
+    pub fn is_unique_violation(&self) -> bool {
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
+    }
+
+    fn code(&self) -> Option<&SqlState> {
+        let OpError::Database(error) = self else { return None };
+        error.code()
     }
 }
 

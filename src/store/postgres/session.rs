@@ -10,9 +10,11 @@
 //! prepared once on a connection, and, behind a pooler that hands the connection on after each transaction, with an
 //! unnamed one.
 
+use bytes::Bytes;
 use deadpool_postgres::{ClientWrapper, Object};
-use tokio_postgres::Row;
+use futures::{SinkExt, pin_mut};
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, Statement};
 
 use crate::store::postgres::error::{OpError, OpResult};
 
@@ -43,6 +45,14 @@ impl Session {
         Self { held: Held::Own(client), prepared }
     }
 
+    /// Closes the connection instead of giving it back: an answer may still be on its way to it.
+    pub fn discard(self) {
+        match self.held {
+            Held::Pooled(object) => drop(Object::take(object)),
+            Held::Own(client) => drop(client),
+        }
+    }
+
     /// Whether statements stay prepared, and with them everything that belongs to a session, such as temporary tables.
     pub fn keeps_state(&self) -> bool {
         self.prepared
@@ -62,6 +72,12 @@ impl Session {
         }
         let statement = client.prepare_typed_cached(sql, &types(params)).await?;
         Ok(client.query(&statement, &values(params)).await?)
+    }
+
+    /// Planned for these values and the tables' present size. A statement that stays prepared keeps the plan it was
+    /// given when a table was small, and so would read a table that has grown from end to end.
+    pub async fn query_planned(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Vec<Row>> {
+        Ok(self.client().query_typed(sql, params).await?)
     }
 
     /// The only row, or none.
@@ -122,6 +138,40 @@ impl Tx<'_> {
         }
         let statement = self.inner.prepare_typed_cached(sql, &types(params)).await?;
         Ok(self.inner.execute(&statement, &values(params)).await?)
+    }
+
+    /// See [`Session::query_planned`].
+    pub async fn query_planned(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Vec<Row>> {
+        Ok(self.inner.query_typed(sql, params).await?)
+    }
+
+    /// See [`Session::query_planned`].
+    pub async fn execute_planned(&self, sql: &str, params: &[Param<'_>]) -> OpResult<u64> {
+        Ok(self.inner.execute_typed(sql, params).await?)
+    }
+
+    /// Runs statements that have no parameters and answer nothing, such as those of savepoints.
+    pub async fn run(&self, sql: &str) -> OpResult<()> {
+        Ok(self.inner.batch_execute(sql).await?)
+    }
+
+    /// The statement of a [`Tx::copy_in`]. `COPY` takes no unnamed one: behind a pooler it lives until it is dropped,
+    /// which must be within the transaction, while the connection behind is still the same.
+    pub async fn prepare_copy(&self, sql: &str) -> OpResult<Statement> {
+        if !self.prepared {
+            return Ok(self.inner.prepare(sql).await?);
+        }
+        Ok(self.inner.prepare_typed_cached(sql, &[]).await?)
+    }
+
+    /// Sends the pieces of a `COPY … FROM STDIN` one after the other. Answers the rows.
+    pub async fn copy_in(&self, statement: &Statement, pieces: impl Iterator<Item = Bytes>) -> OpResult<u64> {
+        let sink = self.inner.copy_in(statement).await?;
+        pin_mut!(sink);
+        for piece in pieces {
+            sink.feed(piece).await?;
+        }
+        Ok(sink.finish().await?)
     }
 
     pub async fn commit(self) -> OpResult<()> {

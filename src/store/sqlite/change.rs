@@ -6,9 +6,10 @@ use longshore_actors::job::{JobId, State};
 use longshore_actors::ledger::{Change, LedgerError};
 use rusqlite::params;
 
+use crate::store::head::{self, End};
 use crate::store::sqlite::commit;
 use crate::store::sqlite::enqueue;
-use crate::store::sqlite::head::{self, End, Head};
+use crate::store::sqlite::head::Head;
 use crate::store::sqlite::record;
 use crate::store::sqlite::tx::{OpResult, Tx};
 

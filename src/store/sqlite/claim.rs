@@ -9,15 +9,11 @@ use longshore_actors::ledger::{Claim, Released, Rescue};
 use rusqlite::{Row, params};
 use serde_json::Value;
 
-use crate::store::sqlite::head;
+use crate::store::bounds::{RELEASE_MAX, RESCUE_ROUND};
+use crate::store::head;
+use crate::store::sqlite::head::note_attempt;
 use crate::store::sqlite::names::Names;
 use crate::store::sqlite::tx::{OpResult, Tx};
-
-/// Delayed jobs made waiting in one call: a few milliseconds of the writer's time.
-const RELEASE_MAX: i64 = 1000;
-
-/// Jobs given back in one round of a rescue: bounds what is held in memory, not how many are given back.
-const RESCUE_ROUND: usize = 1000;
 
 /// Reads no more of the ready index than its kind has room for.
 pub(super) const READY: &str = "
@@ -161,7 +157,7 @@ fn give_back(
         let round = give_back_round(tx, sql, params)?;
         for (job, attempt, started_at) in &round {
             let at = now.or(*started_at).unwrap_or_default();
-            head::note_attempt(tx, *job, *attempt, "rescued", reason, at)?;
+            note_attempt(tx, *job, *attempt, "rescued", reason, at)?;
         }
         count += round.len() as u64;
         if round.len() < RESCUE_ROUND {

@@ -2,14 +2,15 @@
 
 use longshore_actors::checkpoint::{Checkpoint, Counts, Part};
 use longshore_actors::clock::Timestamp;
-use longshore_actors::job::NewJob;
 use longshore_actors::ledger::{Receipt, Reject};
 use rusqlite::params;
 
 use crate::store::Committed;
 use crate::store::batch::Batch;
-use crate::store::sqlite::enqueue::{self, Draft};
-use crate::store::sqlite::head::{self, Head};
+use crate::store::draft::Draft;
+use crate::store::head;
+use crate::store::sqlite::enqueue;
+use crate::store::sqlite::head::Head;
 use crate::store::sqlite::removal::{self, Removed};
 use crate::store::sqlite::rows;
 use crate::store::sqlite::tx::{OpResult, Tx};
@@ -18,11 +19,6 @@ const REJECT: &str = "
 INSERT INTO rejected_records (domain, kind, key, reason, raw, job, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 pub(super) const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = ?2 WHERE id = ?1";
-
-/// The drafts of a receipt's children, made on the caller's thread.
-pub fn drafts(children: &[NewJob]) -> Vec<Draft> {
-    children.iter().cloned().map(Draft::from).collect()
-}
 
 /// The ledger's half alone: the rows went to another target, which counted them.
 pub fn receipt(tx: &mut Tx<'_>, receipt: &Receipt, drafts: &[Draft], counts: Counts, now: Timestamp) -> OpResult<()> {

@@ -1,10 +1,11 @@
 //! Puts jobs in.
 
 use longshore_actors::clock::Timestamp;
-use longshore_actors::job::{JobId, Name, NewJob, OnChildFailed, State, Unique, UniqueScope};
+use longshore_actors::job::{JobId, State, Unique};
 use longshore_actors::ledger::{Enqueued, LedgerError};
 use rusqlite::{OptionalExtension, params};
 
+use crate::store::draft::{self, Draft};
 use crate::store::sqlite::tx::{OpResult, Tx};
 
 const INSERT: &str = "
@@ -17,27 +18,6 @@ UPDATE jobs SET unique_key = ?2, unique_scope = ?3, unique_until = ?4, unique_he
 const ADD_OPEN: &str = "UPDATE jobs SET children_open = children_open + ?2 WHERE id = ?1";
 
 pub(super) const HOLDER: &str = "SELECT id, unique_until FROM jobs WHERE unique_key = ?1 AND unique_held = 1";
-
-/// A new job with its params as text: made on the caller's thread, so that the writer does not.
-#[derive(Debug)]
-pub struct Draft {
-    domain: Name,
-    kind: Name,
-    params: String,
-    priority: i32,
-    unique: Option<Unique>,
-    pub parent: Option<JobId>,
-    run_at: Option<Timestamp>,
-    on_child_failed: OnChildFailed,
-}
-
-impl From<NewJob> for Draft {
-    fn from(job: NewJob) -> Self {
-        let NewJob { domain, kind, params, priority, unique, parent, run_at, on_child_failed } = job;
-        // A `Value` prints itself as JSON.
-        Draft { domain, kind, params: params.to_string(), priority, unique, parent, run_at, on_child_failed }
-    }
-}
 
 pub fn enqueue(tx: &mut Tx<'_>, drafts: &[Draft], now: Timestamp) -> OpResult<Vec<Enqueued>> {
     let mut answers = Vec::with_capacity(drafts.len());
@@ -77,8 +57,7 @@ fn put(tx: &mut Tx<'_>, draft: &Draft, parent: Option<JobId>, now: Timestamp) ->
         return Ok(Enqueued::Existing(holder));
     }
     let id = tx.next_id();
-    let run_at = draft.run_at.unwrap_or(now).max(now);
-    let state = if run_at > now { State::Delayed } else { State::Waiting };
+    let (state, run_at) = draft.start(now);
     tx.prepare(INSERT)?.execute(params![
         id.0,
         &*draft.domain,
@@ -89,21 +68,14 @@ fn put(tx: &mut Tx<'_>, draft: &Draft, parent: Option<JobId>, now: Timestamp) ->
         run_at.0,
         now.0,
         parent.map(|parent| parent.0),
-        match draft.on_child_failed {
-            OnChildFailed::Ignore => "ignore",
-            OnChildFailed::Fail => "fail",
-        },
+        draft.on_child_failed(),
     ])?;
     if let Some(Unique { key, scope }) = &draft.unique {
-        let (scope, until) = match scope {
-            UniqueScope::UntilStarted => ("until_started", None),
-            UniqueScope::UntilCompleted => ("until_completed", None),
-            UniqueScope::For(duration) => ("for", Some(now.plus(*duration).0)),
-        };
-        tx.execute(HOLD_KEY, params![id.0, key, scope, until])?;
+        let (scope, until) = draft::key_span(*scope, now);
+        tx.execute(HOLD_KEY, params![id.0, key, scope, until.map(|until| until.0)])?;
     }
     tx.effects.tally.add(&draft.domain, &draft.kind, state, 1);
-    if run_at > now {
+    if state == State::Delayed {
         tx.effects.delayed(run_at);
     } else {
         tx.effects.work(&draft.domain);

@@ -5,9 +5,10 @@ use longshore_actors::checkpoint::{Checkpoint, Counts};
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{FailCause, JobId, Lease, Name, OnChildFailed, State};
 use longshore_actors::ledger::LedgerError;
-use rusqlite::types::ValueRef;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, params};
 
+use crate::store::bounds::ATTEMPTS_MAX;
+use crate::store::head::{self, End};
 use crate::store::sqlite::names;
 use crate::store::sqlite::tx::{OpResult, Tx};
 
@@ -35,9 +36,6 @@ WHERE id = ?1";
 const NOTE_ATTEMPT: &str = "
 INSERT INTO job_attempts (job, n, attempt, at, outcome, reason)
 SELECT ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4, ?5 FROM job_attempts WHERE job = ?1";
-
-/// The latest tries of a job that are kept: one that snoozes for days must not grow without end.
-const ATTEMPTS_MAX: i64 = 100;
 
 const FORGET_ATTEMPTS: &str = "
 DELETE FROM job_attempts WHERE job = ?1 AND n <= (SELECT max(n) FROM job_attempts WHERE job = ?1) - ?2";
@@ -79,7 +77,7 @@ impl Head {
                 attempt: row.get(5)?,
                 crashes: row.get(6)?,
                 parent: row.get::<_, Option<i64>>(7)?.map(JobId),
-                on_child_failed: on_child_failed(row, 8)?,
+                on_child_failed: head::on_child_failed(row.get_ref(8)?.as_str()?),
                 children_open: row.get(9)?,
                 children_failed: row.get(10)?,
                 has_key: row.get(11)?,
@@ -106,11 +104,11 @@ impl Head {
     }
 
     pub fn checkpoint(&self) -> OpResult<Checkpoint> {
-        checkpoint(self.checkpoint.as_deref()).map_err(|reason| self.broken(&reason).into())
+        head::checkpoint(self.checkpoint.as_deref()).map_err(|reason| self.broken(&reason).into())
     }
 
     pub fn child_counts(&self) -> OpResult<Counts> {
-        counts(self.child_counts.as_deref()).map_err(|reason| self.broken(&reason).into())
+        head::counts(self.child_counts.as_deref()).map_err(|reason| self.broken(&reason).into())
     }
 
     /// Its own and its ended descendants'.
@@ -139,11 +137,8 @@ impl Head {
 
     fn write_end(self, tx: &mut Tx<'_>, end: End, now: Timestamp) -> OpResult<()> {
         let state = end.state();
-        let (cause, message) = match end {
-            End::Completed { note } => (None, note),
-            End::Failed { cause, reason } => (Some(cause.as_str()), Some(reason)),
-            End::Cancelled { reason } => (None, Some(reason)),
-        };
+        let (cause, message) = end.into_row();
+        let cause = cause.map(FailCause::as_str);
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len) as i64;
         let bytes = self.params_bytes + length(&self.checkpoint) + length(&message);
         tx.execute(FINISH, params![self.id.0, state.as_str(), now.0, cause, message, bytes])?;
@@ -165,24 +160,6 @@ impl Head {
     }
 }
 
-/// How a job ends.
-#[derive(Debug)]
-pub enum End {
-    Completed { note: Option<String> },
-    Failed { cause: FailCause, reason: String },
-    Cancelled { reason: String },
-}
-
-impl End {
-    fn state(&self) -> State {
-        match self {
-            End::Completed { .. } => State::Completed,
-            End::Failed { .. } => State::Failed,
-            End::Cancelled { .. } => State::Cancelled,
-        }
-    }
-}
-
 pub fn note_attempt(tx: &Tx<'_>, job: JobId, attempt: u32, outcome: &str, reason: &str, at: Timestamp) -> OpResult<()> {
     tx.execute(NOTE_ATTEMPT, params![job.0, attempt, at.0, outcome, reason])?;
     tx.execute(FORGET_ATTEMPTS, params![job.0, ATTEMPTS_MAX])?;
@@ -197,7 +174,7 @@ fn child_ended(tx: &mut Tx<'_>, parent: JobId, state: State, counts: Counts, now
         let Some(mut head) = Head::find(tx, id)? else { return Ok(()) };
         let mut total = head.child_counts()?;
         total.add(&counts);
-        let text = counts_text(&total)?;
+        let text = head::counts_text(&total)?;
         tx.execute(CHILD_ENDED, params![id.0, state.as_str(), text])?;
         head.children_open = (head.children_open - 1).max(0);
         head.children_failed += i64::from(state == State::Failed);
@@ -217,47 +194,6 @@ fn child_ended(tx: &mut Tx<'_>, parent: JobId, state: State, counts: Counts, now
 impl Head {
     /// How a job ends whose own work is done and whose children have all ended.
     pub fn end_after_children(&self) -> End {
-        match self.on_child_failed {
-            OnChildFailed::Fail if self.children_failed > 0 => {
-                let reason = match self.children_failed {
-                    1 => "a child failed".to_owned(),
-                    failed => format!("{failed} children failed"),
-                };
-                End::Failed { cause: FailCause::Child, reason }
-            }
-            OnChildFailed::Fail | OnChildFailed::Ignore => End::Completed { note: self.message.clone() },
-        }
+        head::end_after_children(self.on_child_failed, self.children_failed, self.message.as_deref())
     }
-}
-
-pub fn on_child_failed(row: &Row<'_>, column: usize) -> rusqlite::Result<OnChildFailed> {
-    // The schema allows these two words alone.
-    Ok(match row.get_ref(column)? {
-        ValueRef::Text(b"fail") => OnChildFailed::Fail,
-        _ => OnChildFailed::Ignore,
-    })
-}
-
-/// NULL is the empty checkpoint.
-pub fn checkpoint(text: Option<&str>) -> Result<Checkpoint, String> {
-    match text {
-        Some(text) => serde_json::from_str(text).map_err(|error| format!("its checkpoint cannot be read: {error}")),
-        None => Ok(Checkpoint::default()),
-    }
-}
-
-/// NULL is zero.
-pub fn counts(text: Option<&str>) -> Result<Counts, String> {
-    match text {
-        Some(text) => serde_json::from_str(text).map_err(|error| format!("its counts cannot be read: {error}")),
-        None => Ok(Counts::default()),
-    }
-}
-
-pub fn counts_text(counts: &Counts) -> OpResult<Option<String>> {
-    if counts.is_zero() { Ok(None) } else { json_text(counts).map(Some) }
-}
-
-pub fn json_text(value: &impl serde::Serialize) -> OpResult<String> {
-    serde_json::to_string(value).map_err(|error| LedgerError::Broken(format!("cannot write as JSON: {error}")).into())
 }

@@ -4,11 +4,10 @@ use longshore_actors::clock::Timestamp;
 use longshore_actors::ledger::{Enqueued, LedgerError};
 use rusqlite::{OptionalExtension, params};
 
-use crate::store::sqlite::enqueue::{self, Draft};
+use crate::store::bounds::{FIRES_MAX, QUOTA_DAYS};
+use crate::store::draft::Draft;
+use crate::store::sqlite::enqueue;
 use crate::store::sqlite::tx::{OpResult, Tx};
-
-/// Fires of one schedule that are kept: the latest is needed, the rest is for people.
-const FIRES_MAX: i64 = 1000;
 
 const FIRE: &str = "INSERT INTO fires (schedule, fire_at, job) VALUES (?1, ?2, ?3)";
 
@@ -35,9 +34,6 @@ ON CONFLICT (provider, day) DO UPDATE SET used = used + excluded.used";
 const NOTE: &str = "
 INSERT INTO quotas (provider, day, used) VALUES (?1, ?2, ?3)
 ON CONFLICT (provider, day) DO UPDATE SET used = max(used, excluded.used)";
-
-/// Days of quotas that are kept, for reports.
-const QUOTA_DAYS: i64 = 31;
 
 const MILLIS_A_DAY: i64 = 24 * 60 * 60 * 1000;
 

@@ -42,6 +42,8 @@ pub fn known(conn: &Connection, table: &Table, column: &str, keys: &[Cell]) -> O
     let mut statement = conn.prepare_cached(&sql)?;
     let mut known = Vec::with_capacity(keys.len());
     for key in keys {
+        let mut key = key.clone();
+        key.clean();
         known.push(statement.query_row([key], |row| row.get::<_, Option<String>>(0)).optional()?.flatten());
     }
     Ok(known)

@@ -57,13 +57,13 @@ pub use crate::store::sqlite::lock::owner;
 pub use crate::store::sqlite::open::{OpenError, Settings, Synchronous, copy, status};
 
 use crate::store::batch::{Batch, Cell, Row};
-use crate::store::sqlite::enqueue::Draft;
+use crate::store::draft::{self, Draft};
 use crate::store::sqlite::names::Names;
 use crate::store::sqlite::readers::Readers;
-use crate::store::sqlite::tally::Tally;
 use crate::store::sqlite::tx::{Memory, OpResult, Tx};
 use crate::store::sqlite::writer::{Message, Writer};
 use crate::store::table::Table;
+use crate::store::tally::Tally;
 use crate::store::{self, Committed, RejectedRecord, Store, SyncState};
 
 /// What the writer shows to the outside.
@@ -108,7 +108,7 @@ impl SqliteStore {
         let opened = open::open(path, &settings, now)?;
         let mut names = Names::default();
         let failed = |error| OpenError::of(path, error);
-        let tally = Tally::load(&opened.writer, &mut names).map_err(failed)?;
+        let tally = tally::load(&opened.writer, &mut names).map_err(failed)?;
         let next_id = last_id(&opened.writer).map_err(failed)? + 1;
         let outside = Arc::new(Outside { tally: Mutex::new(tally.clone()), ..Outside::default() });
         let ended = CancellationToken::new();
@@ -188,7 +188,7 @@ impl Ledger for SqliteStore {
     }
 
     async fn commit(&self, receipt: Receipt, counts: Counts, now: Timestamp) -> Result<(), LedgerError> {
-        let drafts = commit::drafts(&receipt.children);
+        let drafts = draft::drafts(&receipt.children);
         self.write(move |tx| commit::receipt(tx, &receipt, &drafts, counts, now)).await
     }
 
@@ -337,7 +337,7 @@ impl Store for SqliteStore {
 #[async_trait]
 impl store::Writer for SqliteStore {
     async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
-        let drafts = commit::drafts(&delivery.receipt.children);
+        let drafts = draft::drafts(&delivery.receipt.children);
         self.write(move |tx| {
             let Delivery { batch, receipt, received } = &*delivery;
             commit::delivery(tx, batch, receipt, *received, &drafts, now)

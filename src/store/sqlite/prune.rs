@@ -5,11 +5,9 @@ use longshore_actors::job::{JobId, Name, State};
 use longshore_actors::ledger::{Pruned, Retention};
 use rusqlite::params;
 
+use crate::store::bounds::REJECTS_MAX;
 use crate::store::sqlite::names;
 use crate::store::sqlite::tx::{OpResult, Tx};
-
-/// Rejects that are kept at most; the oldest go first. How long they are kept is the failed jobs' retention.
-const REJECTS_MAX: i64 = 100_000;
 
 /// The oldest jobs of one final state up to a time. One that still holds its key for a time stays until that is over,
 /// or a second job with the key could come in. A family stays together while its parent or a child has not ended.

@@ -9,14 +9,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Value;
 
 use crate::store::batch::Batch;
+use crate::store::bounds::{LIMIT, LIMIT_MAX};
+use crate::store::head;
+use crate::store::removal;
 use crate::store::sqlite::tx::{OpError, OpResult};
-use crate::store::sqlite::{head, names, rows};
+use crate::store::sqlite::{names, rows};
 use crate::store::table::Table;
 use crate::store::{Committed, RejectedRecord, SyncState};
-
-/// A filter's limit when it names none, and the most it may name.
-const LIMIT: usize = 50;
-const LIMIT_MAX: usize = 1000;
 
 const JOB_COLUMNS: &str = "id, domain, kind, params, state, priority, unique_key, parent, attempt, crashes, run_at,
     enqueued_at, started_at, finished_at, fence, owner, checkpoint, child_counts, children_open, children_completed,
@@ -217,9 +216,7 @@ pub fn preview(conn: &Connection, batch: &Batch, received: u64, rejected: u64) -
     for rows in &batch.rows {
         counts.add(&rows::compare(conn, rows)?);
     }
-    let note = batch.removals.first().map(|removal| {
-        format!("which rows of {} vanished shows only when all pages are in: not previewed", removal.table.name)
-    });
+    let note = batch.removals.first().map(removal::not_previewed);
     Ok(Committed { counts, note })
 }
 

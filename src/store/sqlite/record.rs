@@ -6,7 +6,8 @@ use longshore_actors::job::{JobId, Lease, Outcome, State};
 use longshore_actors::ledger::{Entity, Record};
 use rusqlite::params;
 
-use crate::store::sqlite::head::{self, End, Head};
+use crate::store::head::{self, End};
+use crate::store::sqlite::head::Head;
 use crate::store::sqlite::tx::{OpResult, Tx};
 
 /// Most ends by far: of a job without family, key or checkpoint. One statement that checks and writes, where the

@@ -2,30 +2,28 @@
 //!
 //! Only if the snapshot is complete, and never more than the guard allows. Nothing is deleted.
 
+use std::borrow::Cow;
+
 use longshore_actors::job::JobId;
-use longshore_actors::ledger::LedgerError;
 use rusqlite::params;
 
 use crate::store::batch::Removal;
-use crate::store::sqlite::head;
+use crate::store::head;
+pub use crate::store::removal::Removed;
+use crate::store::removal::{self, Facts};
 use crate::store::sqlite::tx::{OpResult, Tx};
 use crate::store::table::Table;
+use crate::store::text;
 
 /// One row a page: a row a key would cost as much as looking the record up.
 const SEE: &str = "INSERT INTO snapshot_keys (job, keys) VALUES (?1, ?2)";
 
 const NAMELESS: &str = "SELECT count(*) FROM rejected_records WHERE job = ?1 AND key IS NULL";
 
-/// Rows marked, or why none was.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Removed {
-    Rows(u64),
-    Nothing { note: String },
-}
-
 /// Keeps the keys that a page of the job's snapshot has shown.
 pub fn see(tx: &Tx<'_>, job: JobId, keys: &[String]) -> OpResult<()> {
     if !keys.is_empty() {
+        let keys: Vec<Cow<'_, str>> = keys.iter().map(|key| text::clean(key)).collect();
         tx.execute(SEE, params![job.0, head::json_text(&keys)?])?;
     }
     Ok(())
@@ -37,30 +35,17 @@ pub fn forget(tx: &Tx<'_>, job: JobId) -> OpResult<()> {
 }
 
 pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<Removed> {
-    let Removal { table, scope: (column, value), key, missing, guard, orphans, owned } = removal;
-    if *missing > 0 {
-        let note = format!("nothing was removed: the snapshot is incomplete, {missing} records were not received");
-        return Ok(Removed::Nothing { note });
+    if let Some(nothing) = removal::incomplete(removal) {
+        return Ok(nothing);
     }
-    let name = table.name;
+    let Removal { table, scope: (column, value), key, missing: _, guard: _, orphans, owned } = removal;
+    let (name, value) = (table.name, &text::clean(value));
     let live =
         count(tx, &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"), params![value])?;
     let vanished = vanished(tx, table, column, key, params![value, job.0])?;
-    let gone = vanished.len() as u64;
     let nameless = count(tx, NAMELESS, params![job.0])?;
-    if gone > 0 && nameless >= gone && !guard.lifted {
-        let note = format!(
-            "nothing was removed: {nameless} records came without a readable key and may be the {gone} that are missing"
-        );
-        return Ok(Removed::Nothing { note });
-    }
-    if !guard.allows(gone, live) {
-        let (ratio, rows) = (guard.ratio * 100.0, guard.rows);
-        return Err(LedgerError::Guard(format!(
-            "{gone} of {live} rows of {name} in {column} {value:?} would be removed, more than the guard allows \
-             ({ratio:.0} % or {rows} rows): check the upstream, then run it again with allow_removal=true"
-        ))
-        .into());
+    if let Some(nothing) = removal::decide(removal, Facts { live, gone: vanished.len() as u64, nameless })? {
+        return Ok(nothing);
     }
     let mark = format!(
         "UPDATE {name} SET removed_at = ?1, changed_at = ?1 WHERE {column} = ?2 AND {key} = ?3 AND removed_at IS NULL"

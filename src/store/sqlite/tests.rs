@@ -782,7 +782,7 @@ async fn drift(steps: Vec<Step>) -> Vec<String> {
             Step::Reopen => harness = harness.reopen(),
         }
     }
-    let counted = harness.store.read(|conn| Ok(Tally::load(conn, &mut Names::default())?)).await.unwrap();
+    let counted = harness.store.read(|conn| Ok(tally::load(conn, &mut Names::default())?)).await.unwrap();
     let kept = harness.store.shared.outside.tally.lock().unwrap().clone();
     let mut drift = Vec::new();
     if counted != kept {

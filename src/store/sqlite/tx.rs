@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, Params};
 
 use crate::store::sqlite::names::Names;
 use crate::store::sqlite::rows::TableSql;
-use crate::store::sqlite::tally::Tally;
+use crate::store::tally::Tally;
 
 /// Why an operation did not do it.
 #[derive(Debug)]

@@ -25,8 +25,8 @@ use tokio_util::sync::DropGuard;
 
 use crate::store::sqlite::Outside;
 use crate::store::sqlite::lock::Lock;
-use crate::store::sqlite::tally::Tally;
 use crate::store::sqlite::tx::{Effects, Memory, OpError, OpResult, Tx, ledger_error};
+use crate::store::tally::Tally;
 
 /// What callers send.
 pub enum Message {

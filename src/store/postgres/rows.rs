@@ -1,0 +1,199 @@
+//! Domain rows: the upsert that writes only what differs.
+//!
+//! ```text
+//! batch ──one SELECT by key──┬─ same hash, not removed: nothing is written, not even to the write-ahead log
+//!                            ├─ absent, many: COPY into the table, details after them
+//!                            └─ absent, few, or different: INSERT … ON CONFLICT in slices, their details anew
+//! ```
+//!
+//! Invariants:
+//!
+//! - Rows are locked in the order of their key, so that writers of the same rows wait for each other and do not lock
+//!   each other out. What little is left of that is [`crate::store::postgres::error::OpError::is_conflict`].
+//! - The details of an owner are written by who has locked its row.
+//! - Another writer that comes first with a new key is no failure: what it wrote is compared where it stands.
+
+use futures::future;
+use longshore_actors::checkpoint::Counts;
+use longshore_actors::clock::Timestamp;
+use tokio_postgres::Row as Answer;
+use tokio_postgres::types::Type;
+
+use crate::store::batch::{Cell, Row, Rows};
+use crate::store::postgres::cells::{self, Column, Hashes, Instant};
+use crate::store::postgres::error::OpResult;
+use crate::store::postgres::session::{Param, Session, Tx};
+use crate::store::postgres::{copy, statements};
+use crate::store::table::{self, Detail, Table};
+
+/// Absent rows from which on they are copied.
+const COPY_MIN: usize = 50;
+
+/// Rows of one statement that carries them as arrays.
+const SLICE: usize = 1_000;
+
+/// Never released: one of the same name hides it, and the transaction ends soon.
+const SAVEPOINT: &str = "SAVEPOINT absent_rows";
+const ROLL_BACK: &str = "ROLLBACK TO SAVEPOINT absent_rows";
+
+/// Writes the rows that differ from what stands.
+pub async fn write(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> {
+    let table = rows.table;
+    let look = Look::at(rows);
+    let Found { absent, different: mut rest } = look.found(tx.query_planned(&look.sql, &look.params()).await?)?;
+    let mut counts = Counts { repeated: rows.duplicates(), ..Counts::default() };
+    counts.unchanged = (rows.len() - absent.len() - rest.len()) as u64;
+    if absent.len() >= COPY_MIN && copy_absent(tx, table, &absent, at).await? {
+        counts.inserted = absent.len() as u64;
+    } else {
+        rest.extend(absent);
+        rest.sort_by(|a, b| a.cells[..table.key].cmp(&b.cells[..table.key]));
+    }
+    for slice in rest.chunks(SLICE) {
+        let (inserted, updated) = upsert(tx, table, slice, at).await?;
+        counts.inserted += inserted;
+        counts.updated += updated;
+        // Since the look another writer wrote the same.
+        counts.unchanged += slice.len() as u64 - inserted - updated;
+    }
+    Ok(counted(table, counts))
+}
+
+/// What [`write()`] would count, by reading alone.
+pub async fn compare(session: &Session, rows: &Rows) -> OpResult<Counts> {
+    let look = Look::at(rows);
+    let Found { absent, different } = look.found(session.query_planned(&look.sql, &look.params()).await?)?;
+    let (inserted, updated) = (absent.len() as u64, different.len() as u64);
+    let unchanged = rows.len() as u64 - inserted - updated;
+    let counts = Counts { inserted, updated, unchanged, repeated: rows.duplicates(), ..Counts::default() };
+    Ok(counted(rows.table, counts))
+}
+
+/// Rows that only tie others together are no records.
+fn counted(table: &Table, counts: Counts) -> Counts {
+    if table.link { Counts::default() } else { counts }
+}
+
+/// The question which rows of a batch stand in the table as they are.
+struct Look<'a> {
+    /// In the order of their key.
+    rows: Vec<&'a Row>,
+    sql: String,
+    keys: Vec<Column<'a>>,
+    hashes: Hashes<'a>,
+}
+
+/// The rows that do not, each in the order of their key.
+struct Found<'a> {
+    absent: Vec<&'a Row>,
+    /// Or removed.
+    different: Vec<&'a Row>,
+}
+
+impl<'a> Look<'a> {
+    fn at(batch: &'a Rows) -> Self {
+        let key = batch.table.key;
+        let mut rows: Vec<&Row> = batch.rows.iter().collect();
+        rows.sort_unstable_by(|a, b| a.cells[..key].cmp(&b.cells[..key]));
+        let (keys, hashes) = (columns(&batch.table.columns[..key], &rows), Hashes::of(&rows));
+        Self { rows, sql: statements::look(batch.table), keys, hashes }
+    }
+
+    fn params(&self) -> Vec<Param<'_>> {
+        let mut params = params(&self.keys);
+        params.push((&self.hashes, Type::BYTEA_ARRAY));
+        params
+    }
+
+    fn found(&self, answer: Vec<Answer>) -> OpResult<Found<'a>> {
+        let mut places = Vec::with_capacity(answer.len());
+        for row in answer {
+            places.push((row.try_get::<_, i64>(0)?, row.try_get::<_, bool>(1)?));
+        }
+        // As they came, mostly; SQL does not promise it.
+        places.sort_unstable();
+        let (mut absent, mut different) = (Vec::new(), Vec::new());
+        for (place, is_absent) in places {
+            let row = self.rows[place as usize - 1];
+            if is_absent { absent.push(row) } else { different.push(row) }
+        }
+        Ok(Found { absent, different })
+    }
+}
+
+/// Copies rows that were absent a moment ago, with their details. `false`: one of them is there by now, or an owner has
+/// a detail twice, and nothing was written.
+async fn copy_absent(tx: &Tx<'_>, table: &Table, rows: &[&Row], at: Timestamp) -> OpResult<bool> {
+    let into_table = tx.prepare_copy(&statements::copy(table)).await?;
+    let mut into_details = Vec::new();
+    for (index, detail) in table.details.iter().enumerate() {
+        if rows.iter().any(|row| !row.details[index].is_empty()) {
+            into_details.push((index, detail, tx.prepare_copy(&statements::copy_detail(detail)).await?));
+        }
+    }
+    let copying = async {
+        let pieces = copy::pieces(rows.iter(), table.columns.len() + 2, |row, out| {
+            row.cells.iter().for_each(|cell| cells::put(cell, out));
+            cells::put_bytes(&row.hash, out);
+            cells::put_time(at, out);
+        });
+        tx.copy_in(&into_table, pieces).await?;
+        for (index, detail, statement) in into_details {
+            let details = rows.iter().flat_map(|row| &row.details[index]);
+            let pieces = copy::pieces(details, detail.columns.len(), |cells, out| {
+                cells.iter().for_each(|cell| cells::put(cell, out));
+            });
+            tx.copy_in(&statement, pieces).await?;
+        }
+        Ok(())
+    };
+    // Both are under way before the first is answered.
+    match future::try_join(tx.run(SAVEPOINT), copying).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_unique_violation() => {
+            tx.run(ROLL_BACK).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes rows that are absent or different, and their details anew. Answers how many were inserted and updated; the
+/// others are by now as they should be.
+async fn upsert(tx: &Tx<'_>, table: &Table, rows: &[&Row], at: Timestamp) -> OpResult<(u64, u64)> {
+    let (cells, hashes, at) = (columns(table.columns, rows), Hashes::of(rows), Instant(at));
+    let mut params = params(&cells);
+    params.extend([(&hashes as _, Type::BYTEA_ARRAY), (&at as _, Type::TIMESTAMPTZ)]);
+    let answer = tx.query(&statements::upsert(table), &params).await?;
+    let written = |column| answer.first().map_or(Ok(0), |row| row.try_get::<_, i64>(column)).map(|n| n as u64);
+    let (inserted, updated) = (written(0)?, written(1)?);
+    // The rows are locked from here on, and with them their details.
+    for (index, detail) in table.details.iter().enumerate() {
+        let owners = columns(&table.columns[..table.key], rows);
+        tx.execute_planned(&statements::delete_details(detail), &self::params(&owners)).await?;
+        let details = rows.iter().flat_map(|row| row.details[index].iter().rev()).map(Vec::as_slice);
+        insert_details(tx, detail, details.collect()).await?;
+    }
+    Ok((inserted, updated))
+}
+
+/// Of two with one key the first of `rows` wins.
+async fn insert_details(tx: &Tx<'_>, detail: &Detail, rows: Vec<&[Cell]>) -> OpResult<()> {
+    for slice in rows.chunks(SLICE) {
+        let columns = detail.columns.iter().enumerate();
+        let columns: Vec<Column<'_>> =
+            columns.map(|(index, column)| Column::new(column.kind, slice.iter().map(|row| &row[index]))).collect();
+        tx.execute(&statements::insert_details(detail), &params(&columns)).await?;
+    }
+    Ok(())
+}
+
+/// The first of the cells of each row, column by column.
+fn columns<'a>(columns: &[table::Column], rows: &[&'a Row]) -> Vec<Column<'a>> {
+    let columns = columns.iter().enumerate();
+    columns.map(|(index, column)| Column::new(column.kind, rows.iter().map(|row| &row.cells[index]))).collect()
+}
+
+fn params<'a>(columns: &'a [Column<'_>]) -> Vec<Param<'a>> {
+    columns.iter().map(|column| (column as _, column.array())).collect()
+}
