@@ -10,6 +10,9 @@ use crate::support::postgres::Server;
 use crate::support::{Program, World, http, until};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
+const ROUNDS: usize = 6;
+/// Jobs for one bundle that each round puts in.
+const SINGLE: usize = 120;
 /// Nobody waits for this where a node is killed: it is known dead by its heartbeat, or by its successor.
 const LEASE: &str = "10m";
 
@@ -53,7 +56,7 @@ fn put(address: &str, kind: &str, params: Value) {
 }
 
 fn world(server: &Server, bundles: usize) -> World {
-    let latency = Duration::from_millis(10);
+    let latency = Duration::from_millis(40);
     let dials = Dials { latency, jitter: latency, ..Dials::default() };
     World::with(bundles, dials)
         .on(server.database())
@@ -74,27 +77,27 @@ fn three_nodes_are_killed_and_restarted_under_load_and_every_effect_happens_once
     let name = "test_0";
     let count = |sql: &str| server.psql(name, sql).parse::<i64>().unwrap();
     let mut nodes = Nodes::new(world);
-    let addresses = NAMES.map(|name| nodes.start(name));
+    let mut addresses: BTreeMap<&str, String> = NAMES.iter().map(|name| (*name, nodes.start(name))).collect();
     let stored: Vec<String> = nodes.world.sandbox.expected().stored().map(|(name, _)| name.to_owned()).collect();
 
-    // One sync of everything, and many single jobs beside it.
-    put(&addresses[0], "catalog.full", json!({ "force": true }));
-    for (i, bundle) in stored.iter().take(300).enumerate() {
-        put(&addresses[i % 3], "catalog.bundle", json!({ "name": bundle }));
-    }
+    // One sync of everything, and in each round many single jobs beside it, put in by all.
+    put(&addresses["a"], "catalog.full", json!({ "force": true }));
     let mut requests = nodes.world.sandbox.stats().requests;
-    for round in 0..6 {
+    for round in 0..ROUNDS {
+        for (i, bundle) in stored.iter().skip(round * SINGLE).take(SINGLE).enumerate() {
+            put(&addresses[NAMES[i % 3]], "catalog.bundle", json!({ "name": bundle }));
+        }
         let victim = NAMES[round % 3];
         until("work of this round", || (nodes.world.sandbox.stats().requests > requests + 25).then_some(()));
+        let process = server.psql(name, &format!("SELECT process FROM nodes WHERE name = '{victim}'"));
         nodes.kill(victim);
         requests = nodes.world.sandbox.stats().requests;
-        if round % 2 == 0 {
-            // At once: it takes its own back. Otherwise the others take over after its heartbeat has lapsed.
-            nodes.start(victim);
-        } else {
-            until("the others to work on", || (nodes.world.sandbox.stats().requests > requests + 25).then_some(()));
-            nodes.start(victim);
+        if round % 2 == 1 {
+            // Its heartbeat lapses, and the others take over. Otherwise it is back at once, and takes its own.
+            let left = format!("SELECT count(*) FROM jobs WHERE split_part(owner, '/', 1) = '{process}'");
+            until("the others to take over", || (count(&left) == 0).then_some(()));
         }
+        addresses.insert(victim, nodes.start(victim));
     }
     until("the end of all jobs", || {
         (count("SELECT count(*) FROM jobs WHERE state IN ('waiting', 'active', 'delayed')") == 0).then_some(())
@@ -103,7 +106,8 @@ fn three_nodes_are_killed_and_restarted_under_load_and_every_effect_happens_once
     let unlike = "SELECT id || ' ' || kind || ' ' || state || ' ' || attempt || ' ' || coalesce(message, '')
                   FROM jobs WHERE state <> 'completed' OR attempt <> 1 OR crashes > 0";
     assert_eq!(server.psql(name, unlike), "", "each job completed, and with its first attempt");
-    assert_eq!(count("SELECT count(*) FROM jobs WHERE kind = 'catalog.bundle'"), 300, "no job is lost or doubled");
+    let single = (ROUNDS * SINGLE) as i64;
+    assert_eq!(count("SELECT count(*) FROM jobs WHERE kind = 'catalog.bundle'"), single, "no job is lost or doubled");
     assert_eq!(count("SELECT count(*) FROM jobs WHERE kind = 'catalog.group'"), 5, "a parent asks for children once");
     assert_eq!(count("SELECT count(*) FROM catalog_bundles WHERE removed_at IS NULL"), stored.len() as i64);
     let inserted = "SELECT sum((checkpoint::json -> 'counts' ->> 'inserted')::bigint) FROM jobs
