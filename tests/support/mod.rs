@@ -3,6 +3,7 @@
 pub mod http;
 pub mod postgres;
 pub mod program;
+pub mod proxy;
 pub mod rows;
 pub mod world;
 

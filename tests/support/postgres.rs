@@ -44,10 +44,7 @@ impl Server {
     pub fn start(settings: &[&str]) -> Server {
         let folder = tempfile::Builder::new().prefix("longshore-postgres").tempdir().unwrap();
         std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
-        if is_root() {
-            let owner = server_user();
-            run(Command::new("chown").arg("-R").arg(owner).arg(folder.path()));
-        }
+        give_to_server(folder.path());
         let data = folder.path().join("data");
         let mut initdb = as_server(&program("initdb"));
         initdb.arg("--pgdata").arg(&data).args(["--username", USER, "--encoding=UTF8", "--locale=C", "--no-sync"]);
@@ -98,6 +95,11 @@ impl Server {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// What the server has written into its log so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("log")).unwrap()).into_owned()
+    }
+
     /// Ends it as a power cut would end its processes: nothing is finished, clients are cut.
     pub fn crash(&self) {
         self.stop("immediate");
@@ -144,6 +146,53 @@ impl Drop for Server {
     }
 }
 
+/// A pgbouncer in front of a server: each transaction may have another connection. Stopped when it is dropped.
+#[allow(dead_code)]
+pub struct Pooled {
+    _folder: TempDir,
+    port: u16,
+    child: Child,
+}
+
+#[allow(dead_code)]
+impl Pooled {
+    /// `None`: it is not installed.
+    pub fn start(server: &Server) -> Option<Pooled> {
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+        let program = program.iter().map(Path::new).find(|path| path.exists())?;
+        let folder = tempfile::Builder::new().prefix("longshore-pgbouncer").tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user={USER} password={PASSWORD}\n[pgbouncer]\n\
+             listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=any\npool_mode=transaction\n\
+             default_pool_size=3\nmax_client_conn=100\n",
+            server.port
+        );
+        std::fs::write(folder.path().join("pgbouncer.ini"), settings).unwrap();
+        give_to_server(folder.path());
+        let mut pgbouncer = as_server(program);
+        pgbouncer.arg(folder.path().join("pgbouncer.ini")).stdin(Stdio::null());
+        pgbouncer.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = pgbouncer.spawn().unwrap();
+        until("pgbouncer to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Some(Pooled { _folder: folder, port, child })
+    }
+
+    /// The URL of a database behind it.
+    pub fn through(&self, url: &str) -> String {
+        let (_, database) = url.rsplit_once('/').unwrap();
+        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        // It has nothing to lose.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Where distributions put what is not on the PATH; the newest version.
 fn program(name: &str) -> PathBuf {
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
@@ -155,6 +204,14 @@ fn program(name: &str) -> PathBuf {
         .collect();
     found.sort();
     found.pop().map_or_else(|| PathBuf::from(name), |(_, folder)| folder.join(name))
+}
+
+/// Lets the user that serves read this folder.
+#[allow(dead_code)]
+pub fn give_to_server(folder: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("-R").arg(server_user()).arg(folder));
+    }
 }
 
 fn is_root() -> bool {
