@@ -7,7 +7,7 @@
 //! the same machine: `cargo bench --bench ledger postgres`.
 
 #[path = "../tests/support/postgres.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, clippy::unwrap_used)]
 mod server;
 
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use longshore::store::Store;
-use longshore::store::postgres::{self, PostgresStore};
+use longshore::store::postgres::{self, Pooler, PostgresStore};
 use longshore::store::sqlite::{Settings, SqliteStore, Synchronous};
 use longshore_actors::clock::Timestamp;
 use longshore_actors::ledger::Ledger;
@@ -69,26 +69,35 @@ impl Postgres {
         let server = Server::shared();
         let url = server.database();
         let template = url.rsplit('/').next().unwrap().to_owned();
-        open_postgres(url).await.close().await;
+        open_postgres(url, Pooler::Session).await.close().await;
         Postgres { server, template }
     }
 
-    async fn open(&self) -> PostgresStore {
-        open_postgres(self.server.copy_of(&self.template)).await
+    async fn open(&self, pooler: Pooler) -> PostgresStore {
+        open_postgres(self.server.copy_of(&self.template), pooler).await
     }
 }
 
-async fn open_postgres(url: String) -> PostgresStore {
-    let settings = postgres::Settings { url, connections: 4, ..postgres::Settings::default() };
+async fn open_postgres(url: String, pooler: Pooler) -> PostgresStore {
+    let settings = postgres::Settings { url, pooler, connections: 4, ..postgres::Settings::default() };
     PostgresStore::open(settings, Timestamp(1_700_000_000_000)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shared_ledger_keeps_every_promise() {
+    keeps_every_promise(Pooler::Session).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shared_ledger_keeps_every_promise_without_sessions() {
+    keeps_every_promise(Pooler::Transaction).await;
+}
+
+async fn keeps_every_promise(pooler: Pooler) {
     let postgres = Postgres::new().await;
     let last = RefCell::new(None::<PostgresStore>);
     contract::all(async || {
-        let store = postgres.open().await;
+        let store = postgres.open(pooler).await;
         let ledger: Arc<dyn Ledger> = store.ledger();
         // The one before is done with.
         let before = last.borrow_mut().replace(store);
@@ -109,7 +118,7 @@ fn the_shared_ledger_is_as_the_model() {
         ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() };
     proptest!(config, |(choices in proptest::collection::vec(any::<[u8; 4]>(), 0..160))| {
         let difference = runtime.block_on(async {
-            let store = postgres.open().await;
+            let store = postgres.open(Pooler::Session).await;
             let difference = model::check(&*store.ledger(), &model::steps(&choices)).await.err();
             store.close().await;
             difference

@@ -3,7 +3,9 @@
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{JobId, Name, NewJob, OnChildFailed, State, Unique, UniqueScope};
 
-/// A new job with its params as text: made on the caller's thread, so that the one that writes does not.
+use crate::store::text;
+
+/// A new job with its params as text: made on the caller's thread, so that the one that writes does not; its texts are clean.
 #[derive(Debug)]
 pub struct Draft {
     pub domain: Name,
@@ -18,7 +20,12 @@ pub struct Draft {
 
 impl From<NewJob> for Draft {
     fn from(job: NewJob) -> Self {
-        let NewJob { domain, kind, params, priority, unique, parent, run_at, on_child_failed } = job;
+        let NewJob { domain, kind, params, priority, mut unique, parent, run_at, on_child_failed } = job;
+        let clean = |name: Name| if name.contains('\0') { Name::from(&*text::clean(&name)) } else { name };
+        let (domain, kind) = (clean(domain), clean(kind));
+        if let Some(unique) = &mut unique {
+            text::clean_text(&mut unique.key);
+        }
         // A `Value` prints itself as JSON.
         Draft { domain, kind, params: params.to_string(), priority, unique, parent, run_at, on_child_failed }
     }

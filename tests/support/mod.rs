@@ -4,6 +4,7 @@ pub mod http;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod program;
+pub mod proxy;
 pub mod rows;
 pub mod s3;
 pub mod world;

@@ -110,6 +110,11 @@ impl Server {
         Holder(child)
     }
 
+    /// What the server has written into its log so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("log")).unwrap()).into_owned()
+    }
+
     /// Ends it as a power cut would end its processes: nothing is finished, clients are cut.
     pub fn crash(&self) {
         self.stop("immediate");

@@ -10,6 +10,8 @@
 //!
 //! A commit whose answer is lost may have been made. The next try of the same part finds it in the checkpoint.
 
+use std::borrow::Cow;
+
 use longshore_actors::checkpoint::{Checkpoint, Counts, Part};
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::{JobId, Lease};
@@ -28,6 +30,7 @@ use crate::store::postgres::removal::{self, Removed};
 use crate::store::postgres::rows;
 use crate::store::postgres::session::Tx;
 use crate::store::postgres::work::Work;
+use crate::store::text;
 
 const REJECT: &str = "
 INSERT INTO rejected_records (domain, kind, key, reason, raw, job, at)
@@ -151,9 +154,11 @@ async fn put_rejects(tx: &Tx<'_>, held: &Held, rejects: &[Reject], now: Timestam
     if rejects.is_empty() {
         return Ok(());
     }
-    let keys: Vec<Option<&str>> = rejects.iter().map(|reject| reject.key.as_deref()).collect();
-    let reasons: Vec<&str> = rejects.iter().map(|reject| reject.reason.as_str()).collect();
-    let raws: Vec<&str> = rejects.iter().map(|reject| reject.raw.as_str()).collect();
+    // They are what an upstream sent.
+    let clean = text::clean;
+    let keys: Vec<Option<Cow<'_, str>>> = rejects.iter().map(|reject| reject.key.as_deref().map(clean)).collect();
+    let reasons: Vec<Cow<'_, str>> = rejects.iter().map(|reject| clean(&reject.reason)).collect();
+    let raws: Vec<Cow<'_, str>> = rejects.iter().map(|reject| clean(&reject.raw)).collect();
     tx.execute(
         REJECT,
         &[

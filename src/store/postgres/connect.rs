@@ -72,8 +72,12 @@ impl Dial {
             // A pooler between would refuse them, and hands the connection to others.
             let timeout = settings.statement_timeout.as_millis();
             let mut options = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
-            options
-                .push_str(&format!("-c statement_timeout={timeout} -c default_transaction_isolation=read\\ committed"));
+            // Planned each time: a plan that is kept from when there were a handful of jobs reads a million of them
+            // from end to end.
+            options.push_str(&format!(
+                "-c statement_timeout={timeout} -c default_transaction_isolation=read\\ committed \
+                 -c plan_cache_mode=force_custom_plan"
+            ));
             config.options(options);
         }
         let ca_file = settings.ca_file.clone().or(ca_file);

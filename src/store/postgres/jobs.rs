@@ -12,6 +12,7 @@ use crate::store::head;
 use crate::store::postgres::claim::count;
 use crate::store::postgres::error::{OpError, OpResult};
 use crate::store::postgres::session::{Param, Session};
+use crate::store::text;
 
 const JOB_COLUMNS: &str = "id, domain, kind, params, state, priority, unique_key, parent, attempt, crashes, run_at,
     enqueued_at, started_at, finished_at, fence, owner, checkpoint, child_counts, children_open, children_completed,
@@ -73,10 +74,10 @@ pub(super) fn jobs_sql(filter: &Filter) -> (String, Vec<Bound>) {
         add("id = ANY(?)", Box::new(ids.iter().map(|id| id.0).collect::<Vec<i64>>()), Type::INT8_ARRAY);
     }
     if let Some(domain) = domain {
-        add("domain = ?", Box::new(domain.clone()), Type::TEXT);
+        add("domain = ?", Box::new(text::clean(domain).into_owned()), Type::TEXT);
     }
     if let Some(kind) = kind {
-        add("kind = ?", Box::new(kind.clone()), Type::TEXT);
+        add("kind = ?", Box::new(text::clean(kind).into_owned()), Type::TEXT);
     }
     if let Some(parent) = parent {
         add("parent = ?", Box::new(parent.0), Type::INT8);

@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS migrations (
     version integer NOT NULL PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at bigint NOT NULL);
 ALTER TABLE migrations ENABLE ROW LEVEL SECURITY";
 
-const EXISTS: &str = "SELECT to_regclass('migrations') IS NOT NULL";
+const EXISTS: &str = "
+SELECT CASE WHEN to_regclass('migrations') IS NOT NULL THEN row_security_active('migrations') END";
 
 const APPLIED: &str = "SELECT version, name, checksum, applied_at FROM migrations ORDER BY version";
 
@@ -28,6 +29,8 @@ const NOTE: &str = "INSERT INTO migrations (version, name, checksum, applied_at)
 #[derive(Debug)]
 pub enum MigrateError {
     Mismatch(Mismatch),
+    /// The rows of the schema's tables are hidden from this role.
+    Hidden,
     Op(OpError),
 }
 
@@ -77,12 +80,13 @@ async fn run(tx: &Tx<'_>, known: &[Migration], now: Timestamp) -> Result<usize, 
 }
 
 /// The migrations this database has, oldest first. A fresh database has none.
-pub async fn applied(session: &Session) -> OpResult<Vec<Applied>> {
-    let exists = session.query_opt(EXISTS, &[]).await?;
-    if !exists.map(|row| row.try_get::<_, bool>(0)).transpose()?.unwrap_or(false) {
-        return Ok(Vec::new());
+pub async fn applied(session: &Session) -> Result<Vec<Applied>, MigrateError> {
+    let hidden = session.query_opt(EXISTS, &[]).await?;
+    match hidden.map(|row| row.try_get::<_, Option<bool>>(0)).transpose()?.flatten() {
+        None => Ok(Vec::new()),
+        Some(true) => Err(MigrateError::Hidden),
+        Some(false) => Ok(read(session.query(APPLIED, &[]).await?)?),
     }
-    read(session.query(APPLIED, &[]).await?)
 }
 
 fn read(rows: Vec<tokio_postgres::Row>) -> OpResult<Vec<Applied>> {

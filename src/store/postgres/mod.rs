@@ -80,6 +80,7 @@ use crate::store::postgres::recorder::Recorder;
 use crate::store::postgres::session::Session;
 use crate::store::postgres::shared::{CLOSE, Shared, TRANSACTION, Tries, transaction};
 use crate::store::table::Table;
+use crate::store::text;
 use crate::store::{self, Beat, Committed, NodeStatus, RejectedRecord, Store, SyncState};
 
 /// A handle on the store; cheap to clone.
@@ -184,7 +185,8 @@ impl Ledger for PostgresStore {
         self.parts.recorder.record(record, now).await
     }
 
-    async fn record_crash(&self, lease: Lease, reason: String, now: Timestamp) -> Result<u32, LedgerError> {
+    async fn record_crash(&self, lease: Lease, mut reason: String, now: Timestamp) -> Result<u32, LedgerError> {
+        text::clean_text(&mut reason);
         self.shared.transact(&Crash { lease, reason, now }).await
     }
 
@@ -207,7 +209,10 @@ impl Ledger for PostgresStore {
         }
     }
 
-    async fn change(&self, job: JobId, change: Change, now: Timestamp) -> Result<(), LedgerError> {
+    async fn change(&self, job: JobId, mut change: Change, now: Timestamp) -> Result<(), LedgerError> {
+        if let Change::Cancel { reason } = &mut change {
+            text::clean_text(reason);
+        }
         self.shared.transact(&Word { job, change, now }).await
     }
 

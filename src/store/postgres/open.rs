@@ -160,8 +160,15 @@ impl OpenError {
     fn of_migrate(place: &Place, error: MigrateError) -> OpenError {
         match error {
             MigrateError::Mismatch(mismatch) => OpenError::Schema { place: place.clone(), mismatch },
+            MigrateError::Hidden => OpenError::hidden(place, "migrations"),
             MigrateError::Op(error) => OpenError::of_op(place, error),
         }
+    }
+
+    fn hidden(place: &Place, table: &str) -> OpenError {
+        let reason =
+            format!("the rows of {table} are hidden from it: make it the owner of the tables, or give it BYPASSRLS");
+        OpenError::Privileges { place: place.clone(), reason }
     }
 }
 
@@ -176,11 +183,11 @@ pub async fn open(dial: &Dial, settings: &Settings, now: Timestamp) -> Result<()
     let forbidden = session.query_opt(FORBIDDEN, &[]).await.map_err(|error| OpenError::of_op(place, error))?;
     if let Some(row) = forbidden {
         let (table, hidden): (String, bool) = (row.get(0), row.get(1));
-        let reason = if hidden {
-            format!("the rows of {table} are hidden from it: make it the owner, or ALTER ROLE … BYPASSRLS")
-        } else {
-            format!("it needs SELECT, INSERT, UPDATE and DELETE on {table}, and USAGE on the sequence jobs_id_seq")
-        };
+        if hidden {
+            return Err(OpenError::hidden(place, &table));
+        }
+        let reason =
+            format!("it needs SELECT, INSERT, UPDATE and DELETE on {table}, and USAGE on the sequence jobs_id_seq");
         return Err(OpenError::Privileges { place: place.clone(), reason });
     }
     Ok(())
@@ -190,7 +197,7 @@ pub async fn open(dial: &Dial, settings: &Settings, now: Timestamp) -> Result<()
 pub async fn status(settings: &Settings) -> Result<Vec<Status>, OpenError> {
     let dial = Dial::new(settings)?;
     let session = connect(&dial, settings).await?;
-    let applied = migrate::applied(&session).await.map_err(|error| OpenError::of_op(&dial.place, error))?;
+    let applied = migrate::applied(&session).await.map_err(|error| OpenError::of_migrate(&dial.place, error))?;
     match migrations::pending(migrations::POSTGRES, &applied) {
         Ok(_) => Ok(migrations::status(migrations::POSTGRES, &applied)),
         Err(mismatch) => Err(OpenError::Schema { place: dial.place, mismatch }),

@@ -13,6 +13,7 @@ use crate::store::postgres::error::{OpError, OpResult};
 use crate::store::postgres::head::{Head, Heads};
 use crate::store::postgres::session::{Session, Tx};
 use crate::store::postgres::work::Work;
+use crate::store::text;
 
 /// Most ends by far: of jobs without family, key or checkpoint, any number in one statement that checks and writes,
 /// where the general way reads the rows first. Numbers come from the highest down, as everybody locks jobs.
@@ -33,6 +34,18 @@ const SYNC_ERROR: &str = "
 INSERT INTO sync_state (provider, entity, last_error_at, last_job, last_error) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (provider, entity) DO UPDATE SET
     last_error_at = excluded.last_error_at, last_job = excluded.last_job, last_error = excluded.last_error";
+
+/// Makes the texts of an outcome such as the database takes: they may repeat what an upstream said.
+pub fn clean(outcome: &mut Outcome) {
+    match outcome {
+        Outcome::Completed { note } => note.as_mut().map_or((), text::clean_text),
+        Outcome::Retry { reason, .. }
+        | Outcome::Snoozed { reason, .. }
+        | Outcome::Failed { reason, .. }
+        | Outcome::Cancelled { reason } => text::clean_text(reason),
+        Outcome::Interrupted => {}
+    }
+}
 
 /// The end of a plain job.
 #[derive(Clone, Debug)]

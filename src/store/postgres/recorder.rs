@@ -69,7 +69,8 @@ impl Recorder {
         (Recorder { shared, ends, puts }, Lines { ends: ends_line, puts: puts_line })
     }
 
-    pub async fn record(&self, record: Record, now: Timestamp) -> Result<(), LedgerError> {
+    pub async fn record(&self, mut record: Record, now: Timestamp) -> Result<(), LedgerError> {
+        record::clean(&mut record.outcome);
         let (reply, answer) = oneshot::channel();
         self.ends.send(End { record, now, reply }).await.map_err(|_| closed())?;
         let answer = answer.await.map_err(|_| closed())?;
