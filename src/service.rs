@@ -33,15 +33,19 @@ use longshore_actors::threads::Threads;
 use crate::admin::{Admin, DomainInfo};
 use crate::config::{self, Config};
 use crate::domains::catalog::{self, Catalog};
+use crate::domains::products::{self, Products, Promidata};
 use crate::http::{BindError, HttpServer, HttpSettings};
 use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
 use crate::schedule::upkeep::{HealthProbe, Upkeep};
 use crate::schedule::when::WhenError;
 use crate::service::door::TreeDoor;
-use crate::service::settings::{burst, catalog_settings, domain_settings, schedules, upkeep_settings};
+use crate::service::settings::{
+    burst, catalog_settings, domain_settings, products_settings, schedules, upkeep_settings,
+};
 use crate::store::Store;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
-use crate::upstreams::{Auth, Upstream, UpstreamError, UpstreamSettings};
+use crate::targets::objects::Objects;
+use crate::upstreams::{Auth, Hosts, Upstream, UpstreamError, UpstreamSettings};
 
 /// Which parts beside the domains run.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +75,8 @@ pub struct Service {
     schedules: SchedulesHandle,
     upkeep: Arc<Upkeep>,
     upstreams: HashMap<&'static str, Upstream>,
+    /// The hosts of the products, each an upstream.
+    promidata: Option<Promidata>,
     /// Of a dry run: its ledger, and the folder that goes with it.
     scratch: Option<(SqliteStore, tempfile::TempDir)>,
 }
@@ -152,7 +158,7 @@ impl Service {
         let mut upstreams = HashMap::new();
         let mut probes: Vec<Box<dyn HealthProbe>> = Vec::new();
         // One block a domain; a new one is added here.
-        let config::Domains { catalog } = &config.domains;
+        let config::Domains { catalog, products } = &config.domains;
         if catalog.domain.enabled {
             let upstream = catalog_upstream(&catalog.domain, &runtime.phases, &runtime.events)?;
             upstreams.insert(catalog::NAME, upstream.clone());
@@ -161,6 +167,15 @@ impl Service {
             let domain = Catalog::new(settings, upstream, store.clone(), clock.clone());
             infos.push(info(&domain));
             domains.push(Box::new(DomainChild::new(domain, domain_settings("catalog", &catalog.domain, config))));
+        }
+        let promidata = promidata(config, &runtime.phases, &runtime.events)?;
+        if let Some(client) = promidata.clone() {
+            probes.push(Box::new(ListProbe { client: client.clone() }));
+            let settings = products_settings(products, parts);
+            let domain = Products::new(settings, client, store.clone(), objects(config), clock.clone());
+            infos.push(info(&domain));
+            let settings = domain_settings(products::NAME, &products.domain, config);
+            domains.push(Box::new(DomainChild::new(domain, settings)));
         }
 
         let tree_slot = Arc::new(TreeDoor::default());
@@ -192,7 +207,7 @@ impl Service {
         children.extend(domains);
         let tree = Tree::start(runtime, children);
         tree_slot.set(tree.clone());
-        Ok(Service { tree, store, ledger, admin, address, schedules, upkeep, upstreams, scratch })
+        Ok(Service { tree, store, ledger, admin, address, schedules, upkeep, upstreams, promidata, scratch })
     }
 
     /// Applies what can change while it runs; the caller has told the difference.
@@ -206,6 +221,12 @@ impl Service {
             {
                 tracing::warn!(domain = name, reason = %error, "set rate");
             }
+            if name == products::NAME
+                && let Some(promidata) = &self.promidata
+                && let Err(error) = promidata.set_rate(Some(domain.rate_per_second), burst(domain.rate_per_second))
+            {
+                tracing::warn!(domain = name, reason = %error, "set rate");
+            }
         }
         self.schedules.replace(schedules);
         self.upkeep.set(upkeep_settings(config));
@@ -214,7 +235,7 @@ impl Service {
 
     /// Quiet, drain, stop, and then closes the store; all within the grace and a little.
     pub async fn shutdown(self, grace: Duration) -> Ending {
-        let Service { tree, store, ledger, admin, address: _, schedules: _, upkeep, upstreams: _, scratch } = self;
+        let Service { tree, store, ledger, admin, upkeep, scratch, .. } = self;
         let ending = tree.shutdown(grace).await;
         drop((ledger, admin, upkeep, tree));
         // The store answers what it has accepted; a disk that hangs must not hang the process.
@@ -257,7 +278,7 @@ pub fn upstreams(
     phases: &Phases,
     events: &Events,
 ) -> Result<Vec<(Upstream, &'static str)>, StartError> {
-    let config::Domains { catalog } = &config.domains;
+    let config::Domains { catalog, products: _ } = &config.domains;
     let mut upstreams = Vec::new();
     if catalog.domain.enabled {
         upstreams.push((catalog_upstream(&catalog.domain, phases, events)?, catalog::HEALTH_PATH));
@@ -271,7 +292,25 @@ pub fn upstreams(
 /// A schedule that never fires, an upstream whose settings make no client.
 pub fn try_settings(config: &Config) -> Result<(), StartError> {
     schedules(config)?;
+    promidata(config, &Phases::default(), &Events::new(1))?;
     upstreams(config, &Phases::default(), &Events::new(1)).map(drop)
+}
+
+/// The hosts of the products, if the domain is enabled. They have a probe of their own: the list is too long to be read
+/// for it.
+pub fn promidata(config: &Config, phases: &Phases, events: &Events) -> Result<Option<Promidata>, StartError> {
+    let config::Products { domain, own } = &config.domains.products;
+    // Enabled without a profile is refused before anything starts.
+    let (true, Some(profile)) = (domain.enabled, own.profile.clone()) else { return Ok(None) };
+    let settings = UpstreamSettings { path_secret: Some(profile.clone()), ..settings_of(products::PROVIDER, domain) };
+    let hosts = Hosts::new(settings, &own.hosts, phases.clone(), events.clone()).map_err(StartError::Upstream)?;
+    Ok(Some(Promidata::new(hosts, &domain.base_url, profile, domain.body_max, own.image_max)))
+}
+
+/// Files go to a folder beside the store.
+fn objects(config: &Config) -> Objects {
+    let store = config.store.url.path();
+    Objects::folder(store.parent().map_or_else(|| "objects".into(), |folder| folder.join("objects")))
 }
 
 fn catalog_upstream(domain: &config::Domain, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
@@ -285,9 +324,15 @@ fn upstream(
     phases: &Phases,
     events: &Events,
 ) -> Result<Upstream, StartError> {
+    let auth = domain.api_key.clone().map(|key| Auth::header(key_header, key));
+    let settings = UpstreamSettings { auth, ..settings_of(provider, domain) };
+    Upstream::new(settings, phases.clone(), events.clone()).map_err(StartError::Upstream)
+}
+
+/// What every upstream has from its domain.
+fn settings_of(provider: &str, domain: &config::Domain) -> UpstreamSettings {
     let config::Breaker { failures, open_for, open_max } = domain.breaker;
-    let settings = UpstreamSettings {
-        auth: domain.api_key.clone().map(|key| Auth::header(key_header, key)),
+    UpstreamSettings {
         rate_per_second: Some(domain.rate_per_second),
         burst: burst(domain.rate_per_second),
         timeout: domain.timeout,
@@ -295,8 +340,7 @@ fn upstream(
         idle_connections: domain.pools.fetch.actors,
         breaker: BreakerPolicy { failures, open_for, open_max, ..BreakerPolicy::default() },
         ..UpstreamSettings::new(provider, &domain.base_url)
-    };
-    Upstream::new(settings, phases.clone(), events.clone()).map_err(StartError::Upstream)
+    }
 }
 
 fn scheduler_child(scheduler: Scheduler, runtime: &Runtime) -> Box<dyn Child> {
@@ -327,6 +371,24 @@ fn http_child(server: HttpServer, runtime: &Runtime) -> Box<dyn Child> {
         let (server, phases) = (server.clone(), phases.clone());
         Box::pin(async move { server.run(phases, part).await })
     }))
+}
+
+/// Asks whether Promidata's list can be had.
+struct ListProbe {
+    client: Promidata,
+}
+
+impl HealthProbe for ListProbe {
+    fn name(&self) -> &str {
+        self.client.base().name()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
+            let probe = self.client.probe().await;
+            probe.reason.map_or(Ok(format!("answered in {} ms", probe.took.as_millis())), Err)
+        })
+    }
 }
 
 /// Asks an upstream whether it is well.

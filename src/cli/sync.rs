@@ -12,7 +12,7 @@ use crate::cli::progress::{self, Mode};
 use crate::cli::remote::{Client, Door};
 use crate::cli::run::{self, Signals};
 use crate::cli::{Context, follow, key_value};
-use crate::config::{Config, nearest};
+use crate::config::{Config, Domains, nearest};
 use crate::service::{Parts, Service, with_system};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -41,9 +41,10 @@ pub struct Target {
 }
 
 impl Args {
-    /// Checks the names against the configuration; a domain alone means its kind `full`.
+    /// Checks the names against the configuration; a domain alone means its default kind.
     pub fn target(&self, config: &Config) -> Result<Target, Failure> {
-        let (domain, kind) = self.target.split_once('.').unwrap_or((&self.target, "full"));
+        let alone = || (self.target.as_str(), Domains::default_kind(&self.target));
+        let (domain, kind) = self.target.split_once('.').unwrap_or_else(alone);
         let Some(settings) = config.domains.get(domain) else {
             let names: Vec<&str> = config.domains.all().into_iter().map(|(name, _)| name).collect();
             return Err(Failure::usage(format!("unknown domain `{domain}`; {}", advice(domain, &names))));

@@ -105,7 +105,7 @@ fn a_sync_names_a_known_job() {
     assert_eq!(named.params, json!({ "group": "2024" }));
     for (line, says) in [
         ("longshore sync catalgo", "unknown domain `catalgo`; did you mean `catalog`?"),
-        ("longshore sync mail", "unknown domain `mail`; there are catalog"),
+        ("longshore sync mail", "unknown domain `mail`; there are catalog, products"),
         ("longshore sync catalog.grup", "unknown kind of job `catalog.grup`; did you mean `group`?"),
     ] {
         assert_eq!(target(line).unwrap_err(), Failure::usage(says));

@@ -16,6 +16,7 @@ mod catalog;
 mod domain;
 mod interpolate;
 mod problem;
+mod products;
 mod reader;
 mod schedule;
 mod secret;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 pub use crate::config::catalog::{Catalog, CatalogKeys, RemovalGuard};
 pub use crate::config::domain::{Breaker, Domain, JobKind, Pool, Pools, Restart};
 pub use crate::config::problem::{ConfigErrors, Problem, nearest};
+pub use crate::config::products::{Products, ProductsKeys};
 pub use crate::config::schedule::{Missed, Planned, Schedule, When};
 pub use crate::config::secret::{MASK, Secret, mask_password};
 pub use crate::config::service::{Log, LogFormat, Retention, Service, Store, StoreUrl, Synchronous, Upkeep};
@@ -72,13 +74,22 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Domains {
     pub catalog: Catalog,
+    pub products: Products,
 }
 
 impl Domains {
     /// What all have, by name.
     pub fn all(&self) -> Vec<(&'static str, &Domain)> {
-        let Domains { catalog } = self;
-        vec![("catalog", &catalog.domain)]
+        let Domains { catalog, products } = self;
+        vec![("catalog", &catalog.domain), ("products", &products.domain)]
+    }
+
+    /// The kind of job that a domain's name alone means.
+    pub fn default_kind(name: &str) -> &'static str {
+        match name {
+            "products" => "supplier",
+            _ => "full",
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&Domain> {
@@ -120,13 +131,14 @@ impl Config {
         let retention = read(&mut tree, defaults, "retention", View::All, problems);
         let upkeep = read(&mut tree, defaults, "upkeep", View::All, problems);
         let catalog = read_catalog(&mut tree, defaults, problems);
+        let products = read_products(&mut tree, defaults, problems);
         Some(Config {
             store: store?,
             service: service?,
             log: log?,
             retention: retention?,
             upkeep: upkeep?,
-            domains: Domains { catalog: catalog? },
+            domains: Domains { catalog: catalog?, products: products? },
             notes,
             values: show::Values(tree),
         })
@@ -147,6 +159,15 @@ fn read_catalog(tree: &mut Node, defaults: &Node, problems: &mut Vec<Problem>) -
     let domain = read(tree, defaults, PATH, View::Without(own), problems);
     let own = read(tree, defaults, PATH, View::Only(own), problems);
     Some(Catalog { domain: domain?, own: own? })
+}
+
+fn read_products(tree: &mut Node, defaults: &Node, problems: &mut Vec<Problem>) -> Option<Products> {
+    const PATH: &str = "domains.products";
+    let own = fields_of::<ProductsKeys>();
+    remove_strangers(tree, defaults, "domains.products.jobs", problems);
+    let domain = read(tree, defaults, PATH, View::Without(own), problems);
+    let own = read(tree, defaults, PATH, View::Only(own), problems);
+    Some(Products { domain: domain?, own: own? })
 }
 
 fn defaults() -> Result<Node, Problem> {

@@ -8,7 +8,7 @@ use crate::config::tree::{Node, Origin, Value};
 use crate::config::{Config, DEFAULTS, defaults};
 
 /// The last step of every key that holds a secret.
-const SECRET_KEYS: [&str; 2] = ["api_key", "admin_token"];
+const SECRET_KEYS: [&str; 3] = ["api_key", "admin_token", "profile"];
 
 /// Keys that a reload applies at once; `*` is any one step, and what lies below a key goes with it.
 const LIVE: [&str; 21] = [

@@ -7,7 +7,7 @@ use longshore_actors::restart::RestartPolicy;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
 
 use crate::config::{self, Config};
-use crate::domains::catalog;
+use crate::domains::{catalog, products};
 use crate::schedule::missed;
 use crate::schedule::scheduler::Schedule;
 use crate::schedule::upkeep::UpkeepSettings;
@@ -31,6 +31,21 @@ pub(super) fn catalog_settings(catalog: &config::Catalog, parts: Parts) -> catal
         dry_run: parts.dry_run,
         panic_every: parts.panic_every,
         ..catalog::Settings::default()
+    }
+}
+
+pub(super) fn products_settings(products: &config::Products, parts: Parts) -> products::Settings {
+    let config::ProductsKeys { profile: _, hosts: _, suppliers, suppliers_skip, image_max: _, removal_guard } =
+        &products.own;
+    let config::RemovalGuard { ratio, rows } = *removal_guard;
+    // Checked with the configuration: each is a code.
+    let codes = |codes: &[String]| codes.iter().filter_map(|code| products::Code::parse(code)).collect();
+    products::Settings {
+        suppliers: codes(suppliers),
+        suppliers_skip: codes(suppliers_skip),
+        removal_guard: Guard { ratio, rows, lifted: false },
+        dry_run: parts.dry_run,
+        panic_every: parts.panic_every,
     }
 }
 

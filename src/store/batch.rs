@@ -175,6 +175,8 @@ pub struct Object {
     pub key: String,
     pub content_type: String,
     pub bytes: Bytes,
+    /// To be offered for download and never shown within a page: it may hold a script.
+    pub attachment: bool,
 }
 
 /// Marks the rows of `table` that lie in `scope` and were not seen by this job, if the snapshot is complete and the

@@ -16,7 +16,6 @@
 
 mod client;
 mod fetch;
-mod iso;
 mod model;
 mod plan;
 mod tables;
@@ -148,7 +147,8 @@ impl Domain for Catalog {
     }
 
     fn upload(&self) -> StoreTarget {
-        StoreTarget { store: Arc::clone(&self.store), clock: self.clock.clone(), dry_run: self.settings.dry_run }
+        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
+        StoreTarget { store, objects: None, clock, dry_run: self.settings.dry_run }
     }
 
     fn breakers(&self) -> Vec<Arc<Breaker>> {
