@@ -20,6 +20,7 @@ mod faults;
 mod kill;
 mod layering;
 mod postgres;
+mod products;
 mod schedule;
 mod secrets;
 mod service;
