@@ -22,8 +22,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::domains::iso;
-use crate::domains::products::document::{Configuration, Details, Information, Language, Record, Region, Tier, read};
+use crate::domains::products::document::{Configuration, Details, Information, Language, Record, Region, read};
 use crate::domains::products::model::{self, Placed, Sku};
+use crate::domains::products::prices::{Price, tier};
 use crate::domains::products::tables::{MEDIA_LINKS, PRODUCTS, VARIANTS};
 use crate::domains::products::values::{self, Raw, date, decimal, flag, int, measure, quoted, text};
 use crate::store::batch::{Batch, Cell, Guard, Removal, Rows};
@@ -396,43 +397,6 @@ fn language_tag(name: &str) -> Option<String> {
     let letters =
         |text: &str, most| (2..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase());
     (letters(language, 3) && letters(country, 4)).then_some(name)
-}
-
-/// One step of a ladder.
-struct Price {
-    quantity: i64,
-    /// `None`: on request.
-    price: Option<Decimal>,
-    currency: String,
-    on_request: bool,
-}
-
-fn tier(raw: &RawValue) -> Result<Price, String> {
-    let tier: Tier<'_> = read(raw)?;
-    let quantity = int(tier.quantity)?.unwrap_or(1);
-    let on_request = flag(tier.on_request)?.unwrap_or(false);
-    let price = decimal(tier.price)?.filter(|price| !(on_request && price.is_zero()));
-    let currency = currency(&text(tier.valuta)?.ok_or("no currency")?)?;
-    match price {
-        _ if quantity < 0 => Err(format!("the quantity is {quantity}")),
-        Some(price) if price.is_sign_negative() && !price.is_zero() => Err(format!("the price is negative: {price}")),
-        None if !on_request => Err("no price".to_owned()),
-        price => Ok(Price { quantity, price, currency, on_request }),
-    }
-}
-
-/// ISO 4217 for what the feed writes.
-fn currency(name: &str) -> Result<String, String> {
-    let name = name.trim().to_uppercase();
-    let code = match name.as_str() {
-        "EURO" | "EUROS" | "€" => "EUR",
-        "POUND" | "POUNDS" | "£" => "GBP",
-        "DOLLAR" | "DOLLARS" | "$" => "USD",
-        "FRANKEN" | "FRANC" => "CHF",
-        code if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => code,
-        _ => return Err(format!("{} is no currency", quoted(&name))),
-    };
-    Ok(code.to_owned())
 }
 
 /// The beginning of a text, whole characters of it.

@@ -29,6 +29,7 @@ mod list;
 mod model;
 mod picture;
 mod plan;
+mod prices;
 mod tables;
 mod transform;
 mod upload;
@@ -164,3 +165,5 @@ impl Domain for Products {
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod large;
