@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use longshore_actors::job::Fault;
 use longshore_actors::limits::BadRate;
+use reqwest::Url;
 
 use crate::upstreams::{Cap, Hosts, Probe, Secret, Stream, Upstream, Validators};
 
@@ -21,6 +22,8 @@ use crate::upstreams::{Cap, Hosts, Probe, Secret, Stream, Upstream, Validators};
 pub const BASE_URL: &str = "https://promi-dl.de/Profiles/Live";
 /// Stands for the profile in whatever is stored or shown.
 pub const PLACEHOLDER: &str = "{profile}";
+/// The same within the path of an address.
+const PLACEHOLDER_ENCODED: &str = "%7Bprofile%7D";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -108,7 +111,7 @@ impl Promidata {
 
     /// Whether the list can be had; nothing of it is read.
     pub async fn probe(&self) -> Probe {
-        match self.inner.hosts.of(&self.show(&self.list_address())) {
+        match self.address(&self.list_address()) {
             Ok((upstream, url)) => upstream.probe_at(url).await,
             Err(fault) => Probe { ok: false, took: Default::default(), reason: Some(fault.to_string()) },
         }
@@ -119,12 +122,16 @@ impl Promidata {
     }
 
     async fn open(&self, address: &str, since: &Validators, cap: Cap) -> Result<Stream, Fault> {
-        let (upstream, url) = self.inner.hosts.of(&self.show(address))?;
+        let (upstream, url) = self.address(address)?;
         upstream.open(url, since, cap).await
     }
 
-    fn show(&self, address: &str) -> String {
-        address.replace(PLACEHOLDER, self.inner.profile.expose())
+    /// The profile is put back into the path alone: nobody can have it sent, or told, as a part of a host.
+    fn address(&self, address: &str) -> Result<(Upstream, Url), Fault> {
+        let (upstream, mut url) = self.inner.hosts.of(address)?;
+        let path = url.path().replace(PLACEHOLDER_ENCODED, self.inner.profile.expose());
+        url.set_path(&path);
+        Ok((upstream, url))
     }
 }
 
@@ -140,5 +147,43 @@ async fn found(stream: Stream, what: &str) -> Result<Stream, Fault> {
             Err(Fault::fail(format!("{what} is gone: the list names it and the server does not have it ({refusal})")))
         }
         _ => Err(Fault::fail(stream.refusal().await)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use longshore_actors::events::Events;
+    use longshore_actors::shutdown::Phases;
+
+    use super::*;
+    use crate::upstreams::UpstreamSettings;
+
+    const PROFILE: &str = "849C892E-Recognisable";
+
+    fn client() -> Promidata {
+        let settings = UpstreamSettings::new("promidata", "http://127.0.0.1:9/Live/");
+        let hosts = Hosts::new(settings, &[], Phases::default(), Events::new(1)).unwrap();
+        Promidata::new(hosts, "http://127.0.0.1:9/Live/", Secret::from(PROFILE), 1 << 20, 1 << 20)
+    }
+
+    #[test]
+    fn the_profile_stands_in_the_path_and_nowhere_else() {
+        let client = client();
+        let to = |address: &str| client.address(address).map(|(_, url)| url.to_string());
+        let list = to(&client.list_address()).unwrap();
+        assert_eq!(list, format!("http://127.0.0.1:9/Live/{PROFILE}/Import/Import.txt"));
+        let hidden = client.hide(&format!("http://127.0.0.1:9/Live/{PROFILE}/A23/A23-1%20ü.json?v=1"));
+        assert_eq!(hidden, "http://127.0.0.1:9/Live/{profile}/A23/A23-1%20ü.json?v=1");
+        let shown = to(&hidden).unwrap();
+        assert_eq!(shown, format!("http://127.0.0.1:9/Live/{PROFILE}/A23/A23-1%20%C3%BC.json?v=1"));
+        assert_eq!(to("http://127.0.0.1:9/a?{profile}").unwrap(), "http://127.0.0.1:9/a?{profile}");
+        for sly in
+            ["http://{profile}.example/", "http://{profile}@127.0.0.1:9/", "{profile}", "http://evil.example/{profile}"]
+        {
+            let told = to(sly).unwrap_err().to_string();
+            assert!(!told.to_lowercase().contains("recognisable"), "{told}");
+        }
     }
 }
