@@ -13,7 +13,6 @@ mod opening;
 mod rates;
 mod settings;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +35,7 @@ use crate::admin::{Admin, DomainInfo};
 use crate::config::{self, Config, StoreUrl};
 use crate::domains::catalog::{self, Catalog};
 use crate::domains::football::{self, Football};
+use crate::domains::products::{self, Products, Promidata};
 use crate::http::{BindError, HttpServer, HttpSettings};
 use crate::schedule::heartbeat::Heartbeat;
 use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
@@ -45,13 +45,14 @@ use crate::service::door::TreeDoor;
 use crate::service::opening::{open_copy, scratch};
 use crate::service::rates::Rates;
 use crate::service::settings::{
-    burst, catalog_settings, domain_settings, football_settings, objects_settings, schedules, upkeep_settings,
+    burst, catalog_settings, domain_settings, football_settings, objects_settings, products_settings, schedules,
+    upkeep_settings,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, postgres, sqlite};
 use crate::targets::objects::{self, Objects};
 use crate::targets::store::StoreTarget;
-use crate::upstreams::{Auth, Upstream, UpstreamError, UpstreamSettings};
+use crate::upstreams::{Auth, Hosts, Upstream, UpstreamError, UpstreamSettings};
 
 pub use crate::service::opening::{make_database, migrations, open_postgres, open_store, process, remove_database};
 
@@ -175,19 +176,20 @@ impl Service {
         let schedules = scheduler.handle();
         let mut domains: Vec<Box<dyn Child>> = Vec::new();
         let mut infos = Vec::new();
-        let mut upstreams = HashMap::new();
+        let mut rates = Rates::new(config);
         let mut probes: Vec<Box<dyn HealthProbe>> = Vec::new();
         let target = StoreTarget {
             store: store.clone(),
             breaker: Arc::new(Breaker::new("store", STORE_BREAKER).with_events(runtime.events.clone())),
             clock: clock.clone(),
+            objects: Some(open_objects(config, &runtime.phases, &runtime.events)?),
             dry_run: parts.dry_run,
         };
         // One block a domain; a new one is added here.
-        let config::Domains { catalog, football } = &config.domains;
+        let config::Domains { catalog, football, products } = &config.domains;
         if catalog.domain.enabled {
             let upstream = catalog_upstream(&catalog.domain, &runtime.phases, &runtime.events)?;
-            upstreams.insert(catalog::NAME, upstream.clone());
+            rates.add(catalog::NAME, upstream.clone());
             probes.push(Box::new(UpstreamProbe { upstream: upstream.clone(), path: catalog::HEALTH_PATH }));
             let settings = catalog_settings(catalog, parts);
             let domain = Catalog::new(settings, upstream, target.clone());
@@ -196,12 +198,20 @@ impl Service {
         }
         if football.domain.enabled {
             let upstream = football_upstream(football, &runtime.phases, &runtime.events)?;
-            upstreams.insert(football::NAME, upstream.clone());
+            rates.add(football::NAME, upstream.clone());
             probes.push(Box::new(UpstreamProbe { upstream: upstream.clone(), path: football::HEALTH_PATH }));
             let settings = football_settings(football);
             let domain = Football::new(settings, upstream, target.clone());
             infos.push(info(&domain));
             domains.push(Box::new(DomainChild::new(domain, domain_settings("football", &football.domain, config))));
+        }
+        if let Some(client) = promidata(config, &runtime.phases, &runtime.events)? {
+            rates.add(products::NAME, client.clone());
+            probes.push(Box::new(ListProbe { client: client.clone() }));
+            let domain = Products::new(products_settings(products, parts), client, target.clone());
+            infos.push(info(&domain));
+            let settings = domain_settings(products::NAME, &products.domain, config);
+            domains.push(Box::new(DomainChild::new(domain, settings)));
         }
 
         let tree_slot = Arc::new(TreeDoor::default());
@@ -221,7 +231,7 @@ impl Service {
         let upkeep = Upkeep::new(ledger.clone(), upkeep_settings(config), probes, runtime.board.clone());
         let upkeep = Arc::new(upkeep);
         children.push(upkeep_child(upkeep.clone(), &runtime));
-        let rates = Arc::new(Rates::new(upstreams, config));
+        let rates = Arc::new(rates);
         let sharing = rates.clone();
         let on_nodes = Box::new(move |nodes| sharing.share(nodes));
         let heartbeat = Heartbeat::new(store.clone(), config.node.heartbeat, on_nodes);
@@ -318,7 +328,7 @@ pub fn upstreams(
     phases: &Phases,
     events: &Events,
 ) -> Result<Vec<(Upstream, &'static str)>, StartError> {
-    let config::Domains { catalog, football } = &config.domains;
+    let config::Domains { catalog, football, products: _ } = &config.domains;
     let mut upstreams = Vec::new();
     if catalog.domain.enabled {
         upstreams.push((catalog_upstream(&catalog.domain, phases, events)?, catalog::HEALTH_PATH));
@@ -336,7 +346,19 @@ pub fn upstreams(
 pub fn try_settings(config: &Config) -> Result<(), StartError> {
     schedules(config)?;
     open_objects(config, &Phases::default(), &Events::new(1))?;
+    promidata(config, &Phases::default(), &Events::new(1))?;
     upstreams(config, &Phases::default(), &Events::new(1)).map(drop)
+}
+
+/// The hosts of the products, if the domain is enabled. They have a probe of their own: the list is too long to be read
+/// for it.
+pub fn promidata(config: &Config, phases: &Phases, events: &Events) -> Result<Option<Promidata>, StartError> {
+    let config::Products { domain, own } = &config.domains.products;
+    // Enabled without a profile is refused before anything starts.
+    let (true, Some(profile)) = (domain.enabled, own.profile.clone()) else { return Ok(None) };
+    let settings = UpstreamSettings { path_secret: Some(profile.clone()), ..settings_of(products::PROVIDER, domain) };
+    let hosts = Hosts::new(settings, &own.hosts, phases.clone(), events.clone()).map_err(StartError::Upstream)?;
+    Ok(Some(Promidata::new(hosts, &domain.base_url, profile, domain.body_max, own.image_max)))
 }
 
 fn catalog_upstream(domain: &config::Domain, phases: &Phases, events: &Events) -> Result<Upstream, StartError> {
@@ -354,9 +376,14 @@ fn open(settings: UpstreamSettings, phases: &Phases, events: &Events) -> Result<
 }
 
 fn upstream_settings(provider: &str, key_header: &str, domain: &config::Domain) -> UpstreamSettings {
+    let auth = domain.api_key.clone().map(|key| Auth::header(key_header, key));
+    UpstreamSettings { auth, ..settings_of(provider, domain) }
+}
+
+/// What every upstream has from its domain.
+fn settings_of(provider: &str, domain: &config::Domain) -> UpstreamSettings {
     let config::Breaker { failures, open_for, open_max } = domain.breaker;
     UpstreamSettings {
-        auth: domain.api_key.clone().map(|key| Auth::header(key_header, key)),
         rate_per_second: Some(domain.rate_per_second),
         burst: burst(domain.rate_per_second),
         timeout: domain.timeout,
@@ -403,6 +430,24 @@ fn http_child(server: HttpServer, runtime: &Runtime) -> Box<dyn Child> {
         let (server, phases) = (server.clone(), phases.clone());
         Box::pin(async move { server.run(phases, part).await })
     }))
+}
+
+/// Asks whether Promidata's list can be had.
+struct ListProbe {
+    client: Promidata,
+}
+
+impl HealthProbe for ListProbe {
+    fn name(&self) -> &str {
+        self.client.base().name()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
+            let probe = self.client.probe().await;
+            probe.reason.map_or(Ok(format!("answered in {} ms", probe.took.as_millis())), Err)
+        })
+    }
 }
 
 /// Asks an upstream whether it is well.

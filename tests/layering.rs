@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use longshore::domains::{catalog, football};
+use longshore::domains::{catalog, football, products};
 use longshore::store::{migrations, sqlite};
 use rusqlite::Connection;
 
@@ -195,7 +195,7 @@ fn the_tables_are_as_the_migrations_make_them() {
     let world = World::new(0);
     world.run(&["migrate"]).expect(0);
     let conn = Connection::open(world.path("longshore.db")).unwrap();
-    for table in catalog::TABLES.into_iter().chain(football::TABLES) {
+    for table in catalog::TABLES.into_iter().chain(football::TABLES).chain(products::TABLES) {
         sqlite::schema::verify(&conn, table).unwrap();
     }
 }

@@ -25,6 +25,7 @@ mod objects;
 mod pooler;
 mod postgres;
 mod postgres_rows;
+mod products;
 mod schedule;
 mod secrets;
 mod service;

@@ -1,6 +1,7 @@
 //! `longshore demo`: everything at once, with nothing else installed.
 
-use std::collections::BTreeMap;
+mod verify;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use longshore_actors::events::Events;
 use longshore_actors::job::NewJob;
 use longshore_actors::ledger::JobRecord;
 use longshore_actors::threads::Threads;
-use rust_decimal::Decimal;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, Failure};
@@ -20,11 +20,12 @@ use crate::cli::run::{self, Signals};
 use crate::cli::sync::run_one;
 use crate::cli::{Context, follow};
 use crate::config::{self, Config, ObjectsUrl, Secret, StoreUrl};
-use crate::domains::{catalog, football};
-use crate::sandbox::{Dials, Handle, Sandbox, Settings};
+use crate::domains::{catalog, football, products};
+use crate::sandbox::{Dials, Handle, Sandbox, Settings, promidata};
 use crate::service::{Parts, Service, with_system};
-use crate::store::batch::{Cell, Row};
-use crate::store::table::Table;
+
+/// Below the demo's folder: its files.
+const OBJECTS: &str = "objects";
 
 /// Bundles, unless said otherwise; about what an organisation has.
 const USUAL: u32 = 5_000;
@@ -83,14 +84,16 @@ fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Conf
     let store = args.data.join(file);
     config.store.url = StoreUrl::parse(&format!("sqlite://{}", store.display())).map_err(Failure::usage)?;
     // And a bucket of the user's is no place for pictures of the sandbox.
-    let objects = args.data.join("objects");
+    let objects = args.data.join(OBJECTS);
     config.objects.url = ObjectsUrl::parse(&format!("file://{}", objects.display())).map_err(Failure::usage)?;
     if let Some(listen) = args.listen {
         config.service.listen = listen;
     }
-    let config::Domains { catalog, football } = &mut config.domains;
+    let config::Domains { catalog, football, products } = &mut config.domains;
     point(&mut catalog.domain, sandbox.base_url(), sandbox, args.faults);
     point(&mut football.domain, sandbox.football_url(), sandbox, args.faults);
+    point(&mut products.domain, sandbox.promidata_url(), sandbox, args.faults);
+    products.own.profile = Some(Secret::new(promidata::PROFILE));
     // Nothing is to be saved here, and the same day may see many demos.
     football.own.daily_quota = football.own.daily_quota.max(10_000);
     Ok(config)
@@ -137,9 +140,7 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
     let checked = match &synced {
         Ok((record, family)) => {
             follow::show(output, record, family)?;
-            let catalog = verify(&service, sandbox).await;
-            let football = verify_football(&service, sandbox).await;
-            catalog.and_then(|catalog| Ok(format!("{catalog}\n{}", football?)))
+            verify::all(&service, sandbox, &args.data.join(OBJECTS)).await
         }
         Err(_) => Ok(String::new()),
     };
@@ -154,7 +155,7 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
         follow::verdict(&record, &family)?;
         return checked.map(drop);
     }
-    farewell(output, &config, &service);
+    farewell(output, &args, &config, &service);
     // No reload: the settings are the demo's own.
     signals.stop().await;
     run::end(service, config.service.shutdown_grace, signals).await;
@@ -165,8 +166,15 @@ async fn demo(args: Args, config: Config, context: Context, sandbox: &Handle, th
 async fn sync_all(door: &Door, events: &Events) -> Result<(JobRecord, Vec<JobRecord>), Failure> {
     let full = NewJob::new(catalog::NAME, catalog::FULL, json!({ "force": true }));
     let (record, mut family) = run_one(door, full, events.listen()).await?;
-    for kind in [football::LEAGUES_KIND, football::COUNTRIES_KIND] {
-        let (other, others) = run_one(door, NewJob::new(football::NAME, kind, json!({})), events.listen()).await?;
+    let others = [
+        (football::NAME, football::LEAGUES_KIND),
+        (football::NAME, football::COUNTRIES_KIND),
+        (products::NAME, products::CATEGORIES_KIND),
+        // Every supplier, with its families and their images.
+        (products::NAME, products::SUPPLIER),
+    ];
+    for (domain, kind) in others {
+        let (other, others) = run_one(door, NewJob::new(domain, kind, json!({})), events.listen()).await?;
         family.push(other);
         family.extend(others);
     }
@@ -177,6 +185,8 @@ fn introduce(output: Output, args: &Args, config: &Config, sandbox: &Handle, ser
     output.remark(&format!("sandbox   {} bundles of eSIM Go at {}", args.bundles, sandbox.base_url()));
     let leagues = sandbox.expected_football().leagues.len();
     output.remark(&format!("          {leagues} leagues of API-Football at {}", sandbox.football_url()));
+    let families = sandbox.expected_promidata().families.len();
+    output.remark(&format!("          {families} product families of Promidata at {}", sandbox.promidata_url()));
     output.remark(&format!("store     {}", config.store.url.place()));
     if let Some(address) = service.address {
         output.remark(&format!("control   http://{address}/"));
@@ -186,103 +196,18 @@ fn introduce(output: Output, args: &Args, config: &Config, sandbox: &Handle, ser
     }
 }
 
-fn farewell(output: Output, config: &Config, service: &Service) {
-    let store = config.store.url.place();
+fn farewell(output: Output, args: &Args, config: &Config, service: &Service) {
+    let (store, objects) = (config.store.url.place(), args.data.join(OBJECTS).join("media").display().to_string());
     let at = service.address.map_or_else(String::new, |address| format!(" --set service.listen={address}"));
     output.remark(&format!(
         "\nThe service stays up; look at it from another terminal:\n  \
          longshore jobs list{at}\n  longshore domains{at}\n  \
          sqlite3 {store} \"select name, price, duration from catalog_bundles \
          order by cast(price as real) desc limit 10\"\n  \
-         sqlite3 {store} \"select slug, country from leagues order by slug limit 10\"\n\
+         sqlite3 {store} \"select slug, country from leagues order by slug limit 10\"\n  \
+         sqlite3 {store} \"select sku, name from products join product_texts on product_sku = sku \
+         where language = 'en' and variant_sku = '' limit 10\"\n  \
+         ls {objects}\n\
          Stop it with Ctrl-C."
     ));
-}
-
-/// Whether the store holds what the sandbox served, row by row. `Ok` says how many.
-async fn verify(service: &Service, sandbox: &Handle) -> Result<String, Failure> {
-    let expected = sandbox.expected();
-    let stored = stored_bundles(service).await?;
-    let mut differences = Vec::new();
-    for (name, bundle) in expected.stored() {
-        match stored.get(name) {
-            None => differences.push(format!("{name} is missing")),
-            Some(found) if Some(found.price) != bundle.price => {
-                differences.push(format!("{name} costs {} instead of {:?}", found.price, bundle.price));
-            }
-            Some(found) if found.countries != bundle.countries.len() + bundle.roaming.len() => {
-                differences.push(format!("{name} has {} countries", found.countries));
-            }
-            Some(_) => {}
-        }
-    }
-    differences.extend(
-        stored
-            .keys()
-            .filter(|name| expected.bundles.get(*name).is_none_or(|bundle| bundle.reject.is_some()))
-            .map(|name| format!("{name} should not be there")),
-    );
-    match differences.first() {
-        None => Ok(format!(
-            "the store holds exactly the {} bundles that the sandbox serves; {} were rejected, with their reasons",
-            stored.len(),
-            expected.rejected_count()
-        )),
-        Some(first) => Err(Failure::failed(format!(
-            "the store differs from what the sandbox serves in {} places; first: {first}",
-            differences.len()
-        ))),
-    }
-}
-
-/// The same of the leagues: their names, and how many seasons they have together.
-async fn verify_football(service: &Service, sandbox: &Handle) -> Result<String, Failure> {
-    let expected = sandbox.expected_football();
-    let mut stored = BTreeMap::new();
-    each_row(service, &football::LEAGUES, |row| {
-        if let [Cell::Int(id), _, Cell::Text(name), ..] = row.cells.as_slice() {
-            stored.insert(u32::try_from(*id).unwrap_or_default(), name.clone());
-        }
-    })
-    .await?;
-    let seasons = service.store.count_rows(&football::SEASONS).await?;
-    let wanted = expected.leagues.iter().map(|(id, league)| (*id, league.name.clone())).collect();
-    if stored == wanted && seasons == expected.season_count() as u64 {
-        return Ok(format!("and the {} leagues with their {seasons} seasons", stored.len()));
-    }
-    let (leagues, known) = (stored.len(), expected.leagues.len());
-    Err(Failure::failed(format!(
-        "the store holds {leagues} leagues and {seasons} seasons that are not the {known} served"
-    )))
-}
-
-/// Takes every live row of a table, a page at a time.
-async fn each_row(service: &Service, table: &'static Table, mut take: impl FnMut(Row)) -> Result<(), Failure> {
-    const PAGE: usize = 1_000;
-    let mut after = Vec::new();
-    loop {
-        let rows = service.store.rows(table, after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = last.cells[..table.key].to_vec();
-        rows.into_iter().for_each(&mut take);
-    }
-}
-
-struct Stored {
-    price: Decimal,
-    countries: usize,
-}
-
-async fn stored_bundles(service: &Service) -> Result<BTreeMap<String, Stored>, Failure> {
-    let column = |name: &str| catalog::BUNDLES.columns.iter().position(|column| column.name == name);
-    let price = column("price").ok_or_else(|| Failure::internal("catalog_bundles has no price"))?;
-    let mut stored = BTreeMap::new();
-    each_row(service, &catalog::BUNDLES, |row| {
-        if let (Some(Cell::Text(name)), Some(&Cell::Decimal(price))) = (row.cells.first(), row.cells.get(price)) {
-            let countries = row.details.iter().map(Vec::len).sum();
-            stored.insert(name.clone(), Stored { price, countries });
-        }
-    })
-    .await?;
-    Ok(stored)
 }

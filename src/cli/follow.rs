@@ -1,11 +1,12 @@
 //! Follows one job to its end, in this process or through a running service, and says what came of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use longshore_actors::checkpoint::Counts;
 use longshore_actors::events::{Event, Heard, Listener};
 use longshore_actors::job::{JobId, State};
-use longshore_actors::ledger::{Filter, JobRecord};
+use longshore_actors::ledger::{Children, Filter, JobRecord};
 use serde_json::json;
 
 use crate::cli::exit::Failure;
@@ -53,7 +54,10 @@ pub async fn family_of(door: &Door, job: JobId) -> Result<Vec<JobRecord>, Failur
             before = Some(last.id);
             for child in page {
                 if known.insert(child.id) {
-                    parents.push(child.id);
+                    let Children { open, completed, failed, cancelled } = child.children;
+                    if open + completed + failed + cancelled > 0 {
+                        parents.push(child.id);
+                    }
                     family.push(child);
                 }
             }
@@ -63,7 +67,10 @@ pub async fn family_of(door: &Door, job: JobId) -> Result<Vec<JobRecord>, Failur
     Ok(family)
 }
 
-/// Prints the result of a sync: a line for the job and each of its children, then the totals.
+/// Jobs of one kind that have a line each; more of them are summed up.
+const SINGLE_MAX: usize = 25;
+
+/// Prints the result of a sync: a line for the job and each of its children, or for all of a kind where they are many.
 pub fn show(output: Output, record: &JobRecord, family: &[JobRecord]) -> Result<(), Failure> {
     output.show(&json!({ "job": record, "children": family }), || {
         let headings = [
@@ -81,25 +88,49 @@ pub fn show(output: Output, record: &JobRecord, family: &[JobRecord]) -> Result<
             "",
         ];
         let mut table = Table::new(&headings);
+        let mut kinds: BTreeMap<&str, Vec<&JobRecord>> = BTreeMap::new();
+        for job in family {
+            kinds.entry(&job.kind).or_default().push(job);
+        }
         for job in std::iter::once(record).chain(family) {
-            let counts = job.counts;
-            table.row(vec![
-                job.id.to_string(),
-                job.kind.clone(),
-                what(job),
-                job.state.to_string(),
-                counts.received.to_string(),
-                counts.inserted.to_string(),
-                counts.updated.to_string(),
-                counts.unchanged.to_string(),
-                counts.removed.to_string(),
-                counts.rejected.to_string(),
-                counts.repeated.to_string(),
-                job.message.clone().unwrap_or_default(),
-            ]);
+            match kinds.get(job.kind.as_str()) {
+                Some(many) if many.len() > SINGLE_MAX && job.id != record.id => {
+                    // In the place of the first.
+                    if many[0].id == job.id {
+                        table.row(many_line(many));
+                    }
+                }
+                Some(_) | None => table.row(line(job)),
+            }
         }
         table.render()
     })
+}
+
+fn line(job: &JobRecord) -> Vec<String> {
+    let head = [job.id.to_string(), job.kind.clone(), what(job), job.state.to_string()];
+    let message = job.message.clone().unwrap_or_default();
+    head.into_iter().chain(figures(&job.counts)).chain([message]).collect()
+}
+
+/// All jobs of a kind in one line: their states, the sums of their own counts, and why the first of them failed.
+fn many_line(jobs: &[&JobRecord]) -> Vec<String> {
+    let mut counts = Counts::default();
+    jobs.iter().for_each(|job| counts.add(&job.checkpoint.counts));
+    let states = State::ALL.into_iter().filter_map(|state| {
+        let count = jobs.iter().filter(|job| job.state == state).count();
+        (count > 0).then(|| format!("{count} {state}"))
+    });
+    let states = states.collect::<Vec<_>>().join(", ");
+    let failed = jobs.iter().find(|job| job.state != State::Completed);
+    let message = failed.map(|job| format!("job {}: {}", job.id, job.message.as_deref().unwrap_or_default()));
+    let head = [format!("{} jobs", jobs.len()), jobs[0].kind.clone(), String::new(), states];
+    head.into_iter().chain(figures(&counts)).chain([message.unwrap_or_default()]).collect()
+}
+
+fn figures(counts: &Counts) -> [String; 7] {
+    let Counts { received, inserted, updated, unchanged, removed, rejected, repeated } = *counts;
+    [received, inserted, updated, unchanged, removed, rejected, repeated].map(|count| count.to_string())
 }
 
 /// The params that tell siblings apart.

@@ -110,7 +110,7 @@ fn a_sync_names_a_known_job() {
     for (line, says) in [
         ("longshore sync football", "football is disabled; set domains.football.enabled = true"),
         ("longshore sync catalgo", "unknown domain `catalgo`; did you mean `catalog`?"),
-        ("longshore sync mail", "unknown domain `mail`; there are catalog, football"),
+        ("longshore sync mail", "unknown domain `mail`; there are catalog, football, products"),
         ("longshore sync catalog.grup", "unknown kind of job `catalog.grup`; did you mean `group`?"),
     ] {
         assert_eq!(target(line).unwrap_err(), Failure::usage(says));

@@ -10,7 +10,7 @@ use longshore_actors::shutdown::Phases;
 use crate::cli::check::Finding;
 use crate::cli::exit::Failure;
 use crate::config::{Config, StoreUrl};
-use crate::service::{open_objects, open_store, process, upstreams};
+use crate::service::{open_objects, open_store, process, promidata, upstreams};
 use crate::store::{NodeStatus, Store, sqlite};
 
 /// Opens the ledger of the configured store; asked when no service listens. An existing store only: a question makes
@@ -57,6 +57,12 @@ pub async fn connect(config: &Config) -> Vec<Finding> {
             }
         }
         Err(error) => findings.push(Finding { what: "upstreams".to_owned(), ok: false, text: error.to_string() }),
+    }
+    // That it cannot be made was told with the others.
+    if let Ok(Some(promidata)) = promidata(config, &Phases::default(), &Events::new(1)) {
+        let probe = promidata.probe().await;
+        let text = probe.reason.unwrap_or_else(|| format!("answered in {} ms", probe.took.as_millis()));
+        findings.push(Finding { what: format!("upstream {}", promidata.base().name()), ok: probe.ok, text });
     }
     findings
 }

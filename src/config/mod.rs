@@ -18,6 +18,7 @@ mod football;
 mod interpolate;
 mod objects;
 mod problem;
+mod products;
 mod reader;
 mod schedule;
 mod secret;
@@ -36,6 +37,7 @@ pub use crate::config::domain::{Breaker, Domain, JobKind, Pool, Pools, Restart};
 pub use crate::config::football::{Football, FootballKeys};
 pub use crate::config::objects::{Objects, ObjectsPlace, ObjectsUrl};
 pub use crate::config::problem::{ConfigErrors, Problem, nearest};
+pub use crate::config::products::{Products, ProductsKeys};
 pub use crate::config::schedule::{Missed, Planned, Schedule, When};
 pub use crate::config::secret::{MASK, Secret, mask_password};
 pub use crate::config::service::{
@@ -81,13 +83,14 @@ pub struct Config {
 pub struct Domains {
     pub catalog: Catalog,
     pub football: Football,
+    pub products: Products,
 }
 
 impl Domains {
     /// What all have, by name.
     pub fn all(&self) -> Vec<(&'static str, &Domain)> {
-        let Domains { catalog, football } = self;
-        vec![("catalog", &catalog.domain), ("football", &football.domain)]
+        let Domains { catalog, football, products } = self;
+        vec![("catalog", &catalog.domain), ("football", &football.domain), ("products", &products.domain)]
     }
 
     pub fn get(&self, name: &str) -> Option<&Domain> {
@@ -132,6 +135,7 @@ impl Config {
         let upkeep = read(&mut tree, defaults, "upkeep", View::All, problems);
         let catalog = read_catalog(&mut tree, defaults, problems);
         let football = read_football(&mut tree, defaults, problems);
+        let products = read_products(&mut tree, defaults, problems);
         Some(Config {
             store: store?,
             objects: objects?,
@@ -140,7 +144,7 @@ impl Config {
             log: log?,
             retention: retention?,
             upkeep: upkeep?,
-            domains: Domains { catalog: catalog?, football: football? },
+            domains: Domains { catalog: catalog?, football: football?, products: products? },
             notes,
             values: show::Values(tree),
         })
@@ -170,6 +174,15 @@ fn read_football(tree: &mut Node, defaults: &Node, problems: &mut Vec<Problem>) 
     let domain = read(tree, defaults, PATH, View::Without(own), problems);
     let own = read(tree, defaults, PATH, View::Only(own), problems);
     Some(Football { domain: domain?, own: own? })
+}
+
+fn read_products(tree: &mut Node, defaults: &Node, problems: &mut Vec<Problem>) -> Option<Products> {
+    const PATH: &str = "domains.products";
+    let own = fields_of::<ProductsKeys>();
+    remove_strangers(tree, defaults, "domains.products.jobs", problems);
+    let domain = read(tree, defaults, PATH, View::Without(own), problems);
+    let own = read(tree, defaults, PATH, View::Only(own), problems);
+    Some(Products { domain: domain?, own: own? })
 }
 
 fn defaults() -> Result<Node, Problem> {

@@ -8,7 +8,7 @@ use crate::config::tree::{Node, Origin, Value};
 use crate::config::{Config, DEFAULTS, defaults};
 
 /// The last step of every key that holds a secret.
-const SECRET_KEYS: [&str; 4] = ["api_key", "admin_token", "access_key", "secret_key"];
+const SECRET_KEYS: [&str; 5] = ["api_key", "admin_token", "access_key", "secret_key", "profile"];
 
 /// Keys that a reload applies at once; `*` is any one step, and what lies below a key goes with it.
 const LIVE: [&str; 22] = [

@@ -11,15 +11,24 @@ use crate::config::{LoadOptions, interpolate};
 const PREFIX: &str = "LONGSHORE__";
 
 /// Names that people have in their environment already. The long form of the same key wins over them.
-const KNOWN: [(&str, &str); 7] = [
+const KNOWN: [(&str, &str); 13] = [
     ("ESIM_GO_API_KEY", "domains.catalog.api_key"),
     ("API_FOOTBALL_KEY", "domains.football.api_key"),
+    ("PROMIDATA_PROFILE", "domains.products.profile"),
     ("DATABASE_URL", "store.url"),
     ("LOG_LEVEL", "log.level"),
     ("AWS_ACCESS_KEY_ID", "objects.access_key"),
     ("AWS_SECRET_ACCESS_KEY", "objects.secret_key"),
     ("AWS_REGION", "objects.region"),
+    ("BULLMQ_CONCURRENCY_FAMILIES", "domains.products.jobs.family.concurrency"),
+    ("BULLMQ_CONCURRENCY_IMAGES", "domains.products.jobs.image.concurrency"),
+    ("BULLMQ_JOB_TIMEOUT_SUPPLIER", "domains.products.jobs.supplier.timeout"),
+    ("BULLMQ_JOB_TIMEOUT_FAMILY", "domains.products.jobs.family.timeout"),
+    ("BULLMQ_JOB_TIMEOUT_IMAGE", "domains.products.jobs.image.timeout"),
 ];
+
+/// What the names of a queue before this one begin with whose value is a number of milliseconds.
+const MILLISECONDS: &str = "BULLMQ_JOB_TIMEOUT_";
 
 /// Known names without a key yet.
 const UNUSED: [&str; 1] = ["REDIS_URL"];
@@ -48,6 +57,8 @@ pub(super) fn lay_environment(tree: &mut Node, env: &BTreeMap<String, String>, n
     for (name, key) in KNOWN {
         // An empty one is how a shell or a compose file says that it is not set.
         if let Some(value) = env.get(name).filter(|value| !value.is_empty()) {
+            let plain = name.starts_with(MILLISECONDS) && value.trim().bytes().all(|byte| byte.is_ascii_digit());
+            let value = if plain { &format!("{}ms", value.trim()) } else { value };
             lay_text(tree, &key.split('.').collect::<Vec<_>>(), value, Origin::Environment(name.into()));
         }
     }

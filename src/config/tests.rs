@@ -107,6 +107,62 @@ fn flags_win_over_environment_over_file_over_default() {
 }
 
 #[test]
+fn the_names_of_the_queue_before_are_read() {
+    let env = [
+        ("BULLMQ_CONCURRENCY_FAMILIES", "5"),
+        ("BULLMQ_CONCURRENCY_IMAGES", "20"),
+        ("BULLMQ_JOB_TIMEOUT_SUPPLIER", "3600000"),
+        ("BULLMQ_JOB_TIMEOUT_FAMILY", " 90500 "),
+        ("BULLMQ_JOB_TIMEOUT_IMAGE", "1m"),
+        ("LONGSHORE__DOMAINS__PRODUCTS__JOBS__IMAGE__CONCURRENCY", "7"),
+        ("PROMIDATA_PROFILE", "849c0000-recognisable"),
+    ];
+    let config = load("", &env, &[]).unwrap();
+    let products = &config.domains.products;
+    let jobs = &products.domain.jobs;
+    assert_eq!((jobs["family"].concurrency, jobs["image"].concurrency), (5, 7), "the long form wins");
+    let millis = ["supplier", "family", "image"].map(|kind| jobs[kind].timeout.as_millis());
+    assert_eq!(millis, [3_600_000, 90_500, 60_000]);
+    assert_eq!(products.own.profile.as_ref().unwrap().expose(), "849c0000-recognisable");
+    assert!(!config.to_toml().contains("recognisable") && !config.explain().contains("recognisable"));
+    let wrong = load("", &[("BULLMQ_JOB_TIMEOUT_IMAGE", "soon")], &[]).unwrap_err().to_string();
+    assert!(wrong.contains("BULLMQ_JOB_TIMEOUT_IMAGE") && wrong.contains("is not a duration"), "{wrong}");
+}
+
+#[test]
+fn products_are_off_until_they_have_a_profile() {
+    let config = load("", &[], &[]).unwrap();
+    let products = &config.domains.products;
+    assert!(!products.domain.enabled && products.own.profile.is_none());
+    let jobs = &products.domain.jobs;
+    assert_eq!(jobs.keys().collect::<Vec<_>>(), ["categories", "family", "image", "supplier"]);
+    let policy = |kind: &str| (jobs[kind].concurrency, jobs[kind].attempts, jobs[kind].timeout.as_secs() / 60);
+    assert_eq!(
+        ["supplier", "family", "image", "categories"].map(policy),
+        [(1, 2, 30), (3, 3, 5), (10, 5, 2), (1, 3, 5)]
+    );
+
+    let missing = load("[domains.products]\nenabled = true\n", &[("ESIM_GO_API_KEY", "k")], &[]).unwrap();
+    let missing = missing.check_runnable().unwrap_err().to_string();
+    assert!(missing.contains("domains.products.profile: is missing: set PROMIDATA_PROFILE"), "{missing}");
+    let told = lines(
+        "[domains.products]\nprofile = 'a/../hunter2'\nhosts = ['https://x', 'ok.example:8080']\nsuppliers = ['A23', '23']\n\
+         suppliers_skip = ['Ax']\nimage_max = '1B'\nremoval_guard = { ratio = 2, rows = 1 }\n",
+    );
+    for (told, wanted) in told.iter().zip([
+        "2:11: domains.products.profile: is no profile",
+        "3:10: domains.products.hosts.0: `https://x` is no host",
+        "4:21: domains.products.suppliers.1: `23` is no supplier",
+        "5:19: domains.products.suppliers_skip.0: `Ax` is no supplier",
+        "6:13: domains.products.image_max: is from",
+        "7:27: domains.products.removal_guard.ratio: is a fraction",
+    ]) {
+        assert!(told.contains(wanted) && !told.contains("hunter2"), "{told} against {wanted}");
+    }
+    assert_eq!(told.len(), 6);
+}
+
+#[test]
 fn lists_and_tables_come_from_the_environment_too() {
     let env = [
         ("LONGSHORE__DOMAINS__CATALOG__GROUPS", "Standard Fixed, Regional Bundles"),

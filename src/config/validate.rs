@@ -7,8 +7,8 @@ use crate::config::domain::{Domain, Pool, Restart};
 use crate::config::objects::is_loopback;
 use crate::config::problem::Problem;
 use crate::config::{
-    Catalog, CatalogKeys, Config, Domains, Football, FootballKeys, Objects, ObjectsPlace, RemovalGuard, Schedule,
-    nearest,
+    Catalog, CatalogKeys, Config, Domains, Football, FootballKeys, Objects, ObjectsPlace, Products, ProductsKeys,
+    RemovalGuard, Schedule, nearest,
 };
 
 /// More actors than this are threads' worth of nothing on any machine.
@@ -68,11 +68,13 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
         check.expect(wait >= Duration::from_millis(100), key, "is at least \"100ms\"");
     }
 
-    let Domains { catalog, football } = domains;
+    let Domains { catalog, football, products } = domains;
     check_domain(&mut check, "domains.catalog", &catalog.domain);
     check_catalog(&mut check, catalog);
     check_domain(&mut check, "domains.football", &football.domain);
     check_football(&mut check, football);
+    check_domain(&mut check, "domains.products", &products.domain);
+    check_products(&mut check, products);
 }
 
 fn check_domain(check: &mut Check<'_>, path: &str, domain: &Domain) {
@@ -186,6 +188,38 @@ fn check_guard(check: &mut Check<'_>, path: &str, guard: &RemovalGuard) {
     check.expect(fits, &format!("{path}.removal_guard.ratio"), "is a fraction from 0 to 1");
 }
 
+fn check_products(check: &mut Check<'_>, products: &Products) {
+    let ProductsKeys { profile, hosts, suppliers, suppliers_skip, image_max, removal_guard } = &products.own;
+    if let Some(profile) = profile {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let fits = (8..=100).contains(&profile.expose().len()) && profile.expose().bytes().all(plain);
+        check.expect(fits, "domains.products.profile", "is no profile: it is the GUID in your addresses, alone");
+    }
+    for (i, host) in hosts.iter().enumerate() {
+        let url = reqwest::Url::parse(&format!("https://{host}/"));
+        if !url.is_ok_and(|url| url.path() == "/" && url.username().is_empty() && url.query().is_none()) {
+            check.tell(
+                &format!("domains.products.hosts.{i}"),
+                format!("`{host}` is no host: write \"images.example.org\""),
+            );
+        }
+    }
+    for (key, codes) in [("suppliers", suppliers), ("suppliers_skip", suppliers_skip)] {
+        for (i, code) in codes.iter().enumerate() {
+            let digits = code.strip_prefix(['A', 'a']).unwrap_or_default();
+            if !(1..=5).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                check.tell(
+                    &format!("domains.products.{key}.{i}"),
+                    format!("`{code}` is no supplier: write it like A23"),
+                );
+            }
+        }
+    }
+    let fits = (1 << 10..=1 << 30).contains(image_max);
+    check.expect(fits, "domains.products.image_max", "is from \"1KiB\" to \"1GiB\"");
+    check_guard(check, "domains.products", removal_guard);
+}
+
 fn check_base_url(text: &str) -> Result<(), String> {
     let shown = super::mask_password(text);
     let advice = "write it like \"https://api.example.org/v2\"";
@@ -206,7 +240,13 @@ fn check_base_url(text: &str) -> Result<(), String> {
 pub(super) fn missing_to_run(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = Check { config, problems: &mut problems };
-    for (name, domain) in config.domains.all() {
+    let Products { domain, own } = &config.domains.products;
+    if domain.enabled && own.profile.is_none() {
+        let advice = "is missing: set PROMIDATA_PROFILE, or domains.products.enabled = false";
+        check.tell("domains.products.profile", advice);
+    }
+    // Promidata has no key.
+    for (name, domain) in config.domains.all().into_iter().filter(|(name, _)| *name != "products") {
         if domain.enabled && domain.api_key.is_none() {
             let variable = match name {
                 "catalog" => "ESIM_GO_API_KEY".to_owned(),

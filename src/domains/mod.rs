@@ -2,13 +2,16 @@
 
 pub mod catalog;
 pub mod football;
+mod iso;
 pub mod noop;
+pub mod products;
 
 /// The kind of job that a domain's name alone means, as in `longshore sync catalog`. In full: `catalog.full`.
 pub fn default_kind(domain: &str) -> Option<&'static str> {
     match domain {
         catalog::NAME => Some(catalog::DEFAULT_KIND),
         football::NAME => Some(football::DEFAULT_KIND),
+        products::NAME => Some(products::SUPPLIER),
         _ => None,
     }
 }
@@ -19,7 +22,12 @@ mod tests {
 
     #[test]
     fn a_default_kind_is_one_of_the_domain() {
-        for (domain, kinds) in [(catalog::NAME, &catalog::KINDS[..]), (football::NAME, &football::KINDS[..])] {
+        let domains = [
+            (catalog::NAME, &catalog::KINDS[..]),
+            (football::NAME, &football::KINDS[..]),
+            (products::NAME, &products::KINDS[..]),
+        ];
+        for (domain, kinds) in domains {
             assert!(default_kind(domain).is_some_and(|kind| kinds.contains(&kind)), "{domain}");
         }
         assert_eq!(default_kind("noop"), None);

@@ -5,16 +5,34 @@
 //! never too fast but for the moment in which a new one comes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use longshore_actors::limits::Rate;
+use longshore_actors::limits::BadRate;
 
 use crate::config::Config;
+use crate::domains::products::Promidata;
 use crate::service::settings::burst_of;
 use crate::upstreams::Upstream;
 
+/// What a share is set on: an upstream, or several hosts that count each for itself.
+pub(super) trait Limited: Send + Sync + 'static {
+    fn set(&self, per_second: f64, burst: u32) -> Result<(), BadRate>;
+}
+
+impl Limited for Upstream {
+    fn set(&self, per_second: f64, burst: u32) -> Result<(), BadRate> {
+        self.set_rate(Some(per_second), burst)
+    }
+}
+
+impl Limited for Promidata {
+    fn set(&self, per_second: f64, burst: u32) -> Result<(), BadRate> {
+        self.set_rate(Some(per_second), burst)
+    }
+}
+
 pub(super) struct Rates {
-    upstreams: HashMap<&'static str, Upstream>,
+    upstreams: Vec<(&'static str, Box<dyn Limited>)>,
     shares: Mutex<Shares>,
 }
 
@@ -25,36 +43,46 @@ struct Shares {
 }
 
 impl Rates {
-    pub(super) fn new(upstreams: HashMap<&'static str, Upstream>, config: &Config) -> Self {
-        Self { upstreams, shares: Mutex::new(Shares { nodes: 1, configured: configured(config) }) }
+    pub(super) fn new(config: &Config) -> Self {
+        Self { upstreams: Vec::new(), shares: Mutex::new(Shares { nodes: 1, configured: configured(config) }) }
+    }
+
+    pub(super) fn add(&mut self, domain: &'static str, upstream: impl Limited) {
+        self.upstreams.push((domain, Box::new(upstream)));
     }
 
     /// So many nodes live by now.
     pub(super) fn share(&self, nodes: usize) {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner).nodes = nodes.max(1);
-        self.apply();
-        for (domain, upstream) in &self.upstreams {
-            let rate = upstream.status().limiter.rate.map(Rate::per_second);
-            tracing::info!(domain, nodes, per_second = rate, "this node's share of the rate");
+        self.shares().nodes = nodes.max(1);
+        for (domain, per_second) in self.apply() {
+            tracing::info!(domain, nodes, per_second, "this node's share of the rate");
         }
     }
 
     /// The configuration names other rates by now.
     pub(super) fn set(&self, config: &Config) {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner).configured = configured(config);
+        self.shares().configured = configured(config);
         self.apply();
     }
 
-    fn apply(&self) {
-        let shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Answers what each was given.
+    fn apply(&self) -> Vec<(&'static str, f64)> {
+        let shares = self.shares();
+        let mut given = Vec::new();
         for (domain, upstream) in &self.upstreams {
             let Some((rate, burst)) = shares.configured.get(domain) else { continue };
             let share = share_of(*rate, shares.nodes);
             let burst = (*burst as usize / shares.nodes.max(1)).max(1) as u32;
-            if let Err(error) = upstream.set_rate(Some(share), burst) {
-                tracing::warn!(domain, reason = %error, "set rate");
+            match upstream.set(share, burst) {
+                Ok(()) => given.push((*domain, share)),
+                Err(error) => tracing::warn!(domain, reason = %error, "set rate"),
             }
         }
+        given
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

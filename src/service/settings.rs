@@ -8,7 +8,7 @@ use longshore_actors::restart::RestartPolicy;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
 
 use crate::config::{self, Config};
-use crate::domains::{catalog, football};
+use crate::domains::{catalog, football, products};
 use crate::schedule::missed;
 use crate::schedule::scheduler::Schedule;
 use crate::schedule::upkeep::UpkeepSettings;
@@ -47,6 +47,20 @@ pub(super) fn football_settings(football: &config::Football) -> football::Settin
     let config::FootballKeys { burst: _, daily_quota, removal_guard } = football.own;
     let config::RemovalGuard { ratio, rows } = removal_guard;
     football::Settings { daily_quota, removal_guard: Guard { ratio, rows, lifted: false } }
+}
+
+pub(super) fn products_settings(products: &config::Products, parts: Parts) -> products::Settings {
+    let config::ProductsKeys { profile: _, hosts: _, suppliers, suppliers_skip, image_max: _, removal_guard } =
+        &products.own;
+    let config::RemovalGuard { ratio, rows } = *removal_guard;
+    // Checked with the configuration: each is a code.
+    let codes = |codes: &[String]| codes.iter().filter_map(|code| products::Code::parse(code)).collect();
+    products::Settings {
+        suppliers: codes(suppliers),
+        suppliers_skip: codes(suppliers_skip),
+        removal_guard: Guard { ratio, rows, lifted: false },
+        panic_every: parts.panic_every,
+    }
 }
 
 pub(super) fn domain_settings(name: &str, domain: &config::Domain, config: &Config) -> DomainSettings {

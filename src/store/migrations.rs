@@ -29,6 +29,7 @@ pub const SQLITE: &[Migration] = &[
     Migration { version: 1, name: "ledger", sql: include_str!("../../migrations/sqlite/0001_ledger.sql") },
     Migration { version: 2, name: "catalog", sql: include_str!("../../migrations/sqlite/0002_catalog.sql") },
     Migration { version: 3, name: "football", sql: include_str!("../../migrations/sqlite/0003_football.sql") },
+    Migration { version: 4, name: "products", sql: include_str!("../../migrations/sqlite/0004_products.sql") },
 ];
 
 /// PostgreSQL's, twin by twin.
@@ -36,6 +37,7 @@ pub const POSTGRES: &[Migration] = &[
     Migration { version: 1, name: "ledger", sql: include_str!("../../migrations/postgres/0001_ledger.sql") },
     Migration { version: 2, name: "catalog", sql: include_str!("../../migrations/postgres/0002_catalog.sql") },
     Migration { version: 3, name: "football", sql: include_str!("../../migrations/postgres/0003_football.sql") },
+    Migration { version: 4, name: "products", sql: include_str!("../../migrations/postgres/0004_products.sql") },
 ];
 
 /// A migration that the database says it has.

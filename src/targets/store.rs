@@ -1,7 +1,8 @@
 //! The upload stage of every domain whose target is the store itself.
 //!
 //! ```text
-//! Delivery<Batch> ──▶ Writer::commit ─▶ rows + receipt in one transaction        (Settled::WithRows)
+//! Delivery<Batch> ──▶ Objects::put ─▶ the files that the rows speak of, before the rows
+//!                └──▶ Writer::commit ─▶ rows + receipt in one transaction        (Settled::WithRows)
 //!                └──▶ Store::preview ─▶ what would change, nothing written       (Settled::Separately, dry run)
 //! ```
 //!
@@ -19,8 +20,9 @@ use longshore_actors::ledger::LedgerError;
 use longshore_actors::stage::Stage;
 use tokio::time::Instant;
 
-use crate::store::batch::Batch;
+use crate::store::batch::{Batch, Object};
 use crate::store::{Committed, Store, Writer};
+use crate::targets::objects::Objects;
 
 /// Where the rows go.
 #[derive(Clone)]
@@ -28,6 +30,8 @@ pub struct StoreTarget {
     pub store: Arc<dyn Store>,
     /// Of the store, shared by all domains that write to it: while it is open they claim nothing.
     pub breaker: Arc<Breaker>,
+    /// Where files go, of a domain that has some.
+    pub objects: Option<Objects>,
     pub clock: Clock,
     /// Report what would change and write nothing.
     pub dry_run: bool,
@@ -52,6 +56,7 @@ impl Stage for StoreUpload {
         let (committed, settled) = if self.target.dry_run {
             (self.target.store.preview(delivery).await, Settled::Separately)
         } else {
+            self.put(&delivery.batch.objects).await?;
             (self.commit(delivery).await, Settled::WithRows)
         };
         let committed = committed.map_err(fault)?;
@@ -60,6 +65,17 @@ impl Stage for StoreUpload {
 }
 
 impl StoreUpload {
+    /// Puts the files. A repeat finds them there, so a death between here and the commit does no harm.
+    async fn put(&self, objects: &[Object]) -> Result<(), Fault> {
+        for object in objects {
+            let Some(target) = &self.target.objects else {
+                return Err(Fault::fail("a file is to be stored, and there is no object store"));
+            };
+            target.put(object).await?;
+        }
+        Ok(())
+    }
+
     async fn commit(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
         let pass =
             self.target.breaker.try_pass(Instant::now()).map_err(|refusal| LedgerError::Unavailable(refusal.reason))?;
@@ -216,7 +232,7 @@ mod tests {
     async fn upload(guard: bool, dry_run: bool) -> Result<Uploaded, Fault> {
         let clock = Clock::following_tokio(Timestamp(7));
         let breaker = Arc::new(Breaker::new("store", BreakerPolicy::default()));
-        let target = StoreTarget { store: Arc::new(Scripted { guard }), breaker, clock, dry_run };
+        let target = StoreTarget { store: Arc::new(Scripted { guard }), breaker, objects: None, clock, dry_run };
         let receipt = Receipt::new(Lease { job: JobId(1), fence: 1 }, Part::Page(0));
         let delivery = Delivery { batch: Batch::default(), receipt, received: 1 };
         StoreUpload::open(&target).await?.run(Arc::new(delivery)).await

@@ -23,19 +23,19 @@ use crate::config::Secret;
 /// The client of one upstream; cheap to clone.
 #[derive(Clone)]
 pub struct Upstream {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    settings: UpstreamSettings,
-    base: Url,
-    client: reqwest::Client,
+pub(super) struct Inner {
+    pub(super) settings: UpstreamSettings,
+    pub(super) base: Url,
+    pub(super) client: reqwest::Client,
     limiter: Limiter,
     breaker: Arc<Breaker>,
-    phases: Phases,
-    calls: AtomicU64,
-    faults: AtomicU64,
-    bytes: AtomicU64,
+    pub(super) phases: Phases,
+    pub(super) calls: AtomicU64,
+    pub(super) faults: AtomicU64,
+    pub(super) bytes: AtomicU64,
 }
 
 /// An upstream as its status shows it.
@@ -90,24 +90,18 @@ impl Upstream {
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Reply, Fault> {
         let Inner { settings, client, phases, .. } = &*self.inner;
         let url = address(&self.inner.base, path, query);
-        let shown = exchange::for_logs(&url);
+        let shown = self.shown(&url);
         let pass = self.admit().await?;
         let started = Instant::now();
         self.inner.calls.fetch_add(1, Ordering::Relaxed);
-        let exchange = exchange::get(client, url, settings.body_max, self.secret());
+        let exchange = exchange::get(client, url, shown.clone(), settings.body_max, self.secret());
         let result = tokio::select! {
             biased;
             // Also a hanging upstream lets the service end.
             () = phases.reached(Phase::Stop) => return Err(Fault::Cancelled),
             result = tokio::time::timeout(settings.timeout, exchange) => result.unwrap_or(Err(Broken::Timeout)),
         };
-        let facts = Facts {
-            name: &settings.name,
-            url: &shown,
-            timeout: settings.timeout,
-            pause_default: settings.pause_default,
-        };
-        let verdict = judge(result, jiff::Timestamp::now(), facts);
+        let verdict = judge(result, jiff::Timestamp::now(), self.facts(&shown));
         self.settle(pass, verdict, &shown, started.elapsed())
     }
 
@@ -164,7 +158,7 @@ impl Upstream {
     }
 
     /// The right to one call: not while the service drains or the breaker is open, and in turn.
-    async fn admit(&self) -> Result<Pass, Fault> {
+    pub(super) async fn admit(&self) -> Result<Pass, Fault> {
         let Inner { settings, limiter, breaker, phases, .. } = &*self.inner;
         if phases.now() >= Phase::Drain {
             return Err(Fault::Cancelled);
@@ -193,7 +187,7 @@ impl Upstream {
     }
 
     /// Carries out a verdict: tells breaker and bucket, counts, logs.
-    fn settle(&self, pass: Pass, verdict: Verdict, url: &str, took: Duration) -> Result<Reply, Fault> {
+    pub(super) fn settle(&self, pass: Pass, verdict: Verdict, url: &str, took: Duration) -> Result<Reply, Fault> {
         let Verdict { result, bad, pause } = verdict;
         match bad {
             None => pass.succeeded(),
@@ -225,8 +219,21 @@ impl Upstream {
         Fault::Unavailable { what: self.name().to_owned(), reason, retry_in: Some(retry_in) }
     }
 
-    fn secret(&self) -> Option<Secret> {
-        self.inner.settings.auth.as_ref().map(|auth| auth.secret.clone())
+    /// What is blotted out of bodies that an error quotes.
+    pub(super) fn secret(&self) -> Option<Secret> {
+        let UpstreamSettings { auth, path_secret, .. } = &self.inner.settings;
+        auth.as_ref().map(|auth| &auth.secret).or(path_secret.as_ref()).cloned()
+    }
+
+    /// An address as logs and errors show it.
+    pub(super) fn shown(&self, url: &Url) -> String {
+        let shown = exchange::for_logs(url);
+        self.inner.settings.path_secret.as_ref().map_or(shown.clone(), |secret| secret.mask(&shown))
+    }
+
+    pub(super) fn facts<'a>(&'a self, url: &'a str) -> Facts<'a> {
+        let UpstreamSettings { name, timeout, pause_default, .. } = &self.inner.settings;
+        Facts { name, url, timeout: *timeout, pause_default: *pause_default }
     }
 }
 

@@ -18,12 +18,25 @@ pub(super) enum Broken {
     /// A redirect that is not followed.
     Redirect(String),
     /// The body is longer than the cap; `said` is its length if the other side told it.
-    TooLarge { said: Option<u64>, cap: u64 },
+    TooLarge { said: Option<u64>, cap: Cap },
+}
+
+/// How long a body may be, and the key of the configuration that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    pub bytes: u64,
+    pub key: &'static str,
 }
 
 /// Sends a GET and reads the answer to its end. The caller sets the deadline.
-pub(super) async fn get(client: &Client, url: Url, cap: u64, secret: Option<Secret>) -> Result<Reply, Broken> {
-    let shown = for_logs(&url);
+/// `shown` is the address without secrets.
+pub(super) async fn get(
+    client: &Client,
+    url: Url,
+    shown: String,
+    cap: u64,
+    secret: Option<Secret>,
+) -> Result<Reply, Broken> {
     let response = client.get(url).send().await.map_err(broken)?;
     let status = response.status().as_u16();
     let headers = response.headers().clone();
@@ -34,12 +47,13 @@ pub(super) async fn get(client: &Client, url: Url, cap: u64, secret: Option<Secr
 /// Copies the body once, from the connection's buffers to the place where it stays.
 async fn read(mut response: reqwest::Response, cap: u64) -> Result<Vec<u8>, Broken> {
     let said = response.content_length();
-    if said.is_some_and(|said| said > cap) {
+    let cap = Cap { bytes: cap, key: "body_max" };
+    if said.is_some_and(|said| said > cap.bytes) {
         return Err(Broken::TooLarge { said, cap });
     }
     let mut body = Vec::with_capacity(usize::try_from(said.unwrap_or(0)).unwrap_or(0));
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if (body.len() + chunk.len()) as u64 > cap {
+        if (body.len() + chunk.len()) as u64 > cap.bytes {
             return Err(Broken::TooLarge { said, cap });
         }
         body.extend_from_slice(&chunk);
@@ -47,7 +61,7 @@ async fn read(mut response: reqwest::Response, cap: u64) -> Result<Vec<u8>, Brok
     Ok(body)
 }
 
-fn broken(error: reqwest::Error) -> Broken {
+pub(super) fn broken(error: reqwest::Error) -> Broken {
     let error = error.without_url();
     let cause = root_cause(&error);
     if error.is_connect() {

@@ -22,6 +22,8 @@ pub struct UpstreamSettings {
     /// `https://host/prefix`; paths are appended to it.
     pub base_url: String,
     pub auth: Option<Auth>,
+    /// A secret that stands in the paths of this upstream: no address that is shown has it.
+    pub path_secret: Option<Secret>,
     /// `None` is unlimited.
     pub rate_per_second: Option<f64>,
     /// Calls that may go out at once after a quiet time.
@@ -49,6 +51,7 @@ impl UpstreamSettings {
             name: name.into(),
             base_url: base_url.into(),
             auth: None,
+            path_secret: None,
             rate_per_second: None,
             burst: 1,
             timeout: Duration::from_secs(30),
@@ -171,7 +174,7 @@ fn redirects() -> redirect::Policy {
     })
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let address: Option<std::net::IpAddr> = host.parse().ok();
     host == "localhost" || address.is_some_and(|address| address.is_loopback())

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use longshore_actors::job::Fault;
 use reqwest::header::{DATE, RETRY_AFTER};
 
-use super::exchange::Broken;
+use super::exchange::{Broken, Cap};
 use super::reply::Reply;
 
 /// The longest pause that a server can order: a day, which covers a daily quota. A typing error of theirs must not
@@ -71,9 +71,9 @@ pub(super) fn judge(result: Result<Reply, Broken>, now: Timestamp, facts: Facts<
             failed(Fault::retry(reason.clone()), Some(reason))
         }
         Err(Broken::Redirect(cause)) => failed(Fault::fail(at(cause)), None),
-        Err(Broken::TooLarge { said, cap }) => {
+        Err(Broken::TooLarge { said, cap: Cap { bytes: cap, key } }) => {
             let size = said.map_or_else(|| format!("more than {cap}"), |said| said.to_string());
-            failed(Fault::fail(at(format!("a body of {size} bytes, over the cap of {cap} (body_max)"))), None)
+            failed(Fault::fail(at(format!("a body of {size} bytes, over the cap of {cap} ({key})"))), None)
         }
     }
 }
@@ -169,10 +169,11 @@ mod tests {
             let verdict = judged(broken);
             assert!(matches!(verdict.result, Err(Fault::Retry { after: None, .. })) && verdict.bad.is_some());
         }
+        let cap = Cap { bytes: 100, key: "body_max" };
         for (broken, says) in [
             (Broken::Redirect("redirected to http://x".into()), "GET http://h/p: redirected to http://x"),
-            (Broken::TooLarge { said: Some(200), cap: 100 }, "a body of 200 bytes, over the cap of 100"),
-            (Broken::TooLarge { said: None, cap: 100 }, "a body of more than 100 bytes"),
+            (Broken::TooLarge { said: Some(200), cap }, "a body of 200 bytes, over the cap of 100 (body_max)"),
+            (Broken::TooLarge { said: None, cap }, "a body of more than 100 bytes"),
         ] {
             let verdict = judged(broken);
             let Err(Fault::Fail { reason }) = verdict.result else { panic!() };

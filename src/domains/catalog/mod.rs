@@ -16,7 +16,6 @@
 
 mod client;
 mod fetch;
-mod iso;
 mod model;
 mod plan;
 mod tables;

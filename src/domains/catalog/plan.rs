@@ -20,7 +20,8 @@ use serde_json::{Map, Value, json};
 
 use crate::domains::catalog::model::{ListPage, Listing, Request};
 use crate::domains::catalog::tables::{BUNDLE_GROUPS, BUNDLES};
-use crate::domains::catalog::{BUNDLE, COUNTRY, FULL, GROUP, NAME, PROVIDER, Settings, iso};
+use crate::domains::catalog::{BUNDLE, COUNTRY, FULL, GROUP, NAME, PROVIDER, Settings};
+use crate::domains::iso;
 use crate::store::SyncState;
 use crate::store::batch::{Batch, Guard, Removal};
 

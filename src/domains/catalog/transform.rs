@@ -21,11 +21,11 @@ use longshore_actors::stage::Stage;
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 
-use crate::domains::catalog::iso;
 use crate::domains::catalog::model::{
     Answer, Body, BundleRecord, Country, GroupRecord, Listing, NameOnly, Request, Speeds,
 };
 use crate::domains::catalog::tables::{BUNDLE_GROUPS, BUNDLES, GROUPS};
+use crate::domains::iso;
 use crate::store::batch::{Batch, Cell, Rows};
 
 /// When a bundle does not say (the recorded answer has no `durationUnit`).

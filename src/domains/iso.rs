@@ -1,4 +1,4 @@
-//! ISO 3166-1 country codes, as the catalogue uses them.
+//! ISO 3166-1 country codes, as providers write them.
 //!
 //! Source of the table: ISO 3166-1 (249 entries), and three codes that eSIM Go's lists hold beside them: `AN`
 //! (Netherlands Antilles, withdrawn in 2010), `IC` (Canary Islands, reserved, without an alpha-3 code) and `XK`
