@@ -5,7 +5,8 @@ use longshore_actors::job::{JobId, Name, NewJob, OnChildFailed, State, Unique, U
 
 use crate::store::text;
 
-/// A new job with its params as text: made on the caller's thread, so that the one that writes does not; its texts are clean.
+/// A new job with its params as text: made on the caller's thread, so that the one that writes does not. Its texts are
+/// clean.
 #[derive(Debug)]
 pub struct Draft {
     pub domain: Name,

@@ -41,13 +41,13 @@ RETURNING jobs.id, jobs.priority, kind, params, parent, attempt, crashes, fence,
 
 /// A row that is locked is being written by its job's own upload, or ended, or given back, and is not waited for: the
 /// rest of the leases would wait with it. It counts as held, as it was when the statement began; if it is not any
-/// more, the next renewal tells.
+/// more, the next renewal tells. For `|| ''` see [`crate::store::postgres::record`].
 pub(super) const RENEW: &str = "
 WITH asked AS (
     SELECT id, fence FROM unnest($1::bigint[], $2::bigint[]) AS asked(id, fence)
 ), free AS MATERIALIZED (
     SELECT jobs.id FROM jobs JOIN asked ON asked.id = jobs.id AND asked.fence = jobs.fence
-    WHERE jobs.state = 'active' AND jobs.owner IS NOT NULL
+    WHERE jobs.state || '' = 'active' AND jobs.owner IS NOT NULL
     FOR UPDATE OF jobs SKIP LOCKED
 ), renewed AS (
     UPDATE jobs SET lease_until = $3 FROM free WHERE jobs.id = free.id
@@ -55,7 +55,7 @@ WITH asked AS (
 SELECT asked.id, asked.fence FROM asked
 WHERE NOT EXISTS (
     SELECT FROM jobs WHERE jobs.id = asked.id AND jobs.fence = asked.fence
-        AND jobs.state = 'active' AND jobs.owner IS NOT NULL)";
+        AND jobs.state || '' = 'active' AND jobs.owner IS NOT NULL)";
 
 pub(super) const RELEASE: &str = "
 WITH due AS MATERIALIZED (

@@ -36,10 +36,11 @@ const REJECT: &str = "
 INSERT INTO rejected_records (domain, kind, key, reason, raw, job, at)
 SELECT $1, $2, key, reason, raw, $3, $4 FROM unnest($5::text[], $6::text[], $7::text[]) AS rejected(key, reason, raw)";
 
-/// The lease, the checkpoint, and the lock on both until the end of the transaction.
+/// The lease, the checkpoint, and the lock on both until the end of the transaction. For `|| ''` see
+/// [`crate::store::postgres::record`].
 const HOLD: &str = "
 SELECT domain, kind, checkpoint FROM jobs
-WHERE id = $1 AND fence = $2 AND state = 'active' AND owner IS NOT NULL FOR UPDATE";
+WHERE id = $1 AND fence = $2 AND state || '' = 'active' AND owner IS NOT NULL FOR UPDATE";
 
 pub(super) const CHECKPOINT: &str = "UPDATE jobs SET checkpoint = $2 WHERE id = $1";
 

@@ -176,8 +176,8 @@ fn place(config: &Config) -> Place {
     Place { server: format!("{host}:{port}"), database, user }
 }
 
-const SHAPE: &str = "it must read postgres://user:password@host:port/database, and characters such as @ : / ? # % in the \
-                     password must be written as %40 %3A %2F %3F %23 %25";
+const SHAPE: &str = "it must read postgres://user:password@host:port/database, and characters such as @ : / # % in the \
+                     password must be written as %40 %3A %2F %23 %25";
 
 /// A URL without the parameters that the driver does not know.
 #[derive(Debug, PartialEq, Eq)]
@@ -193,7 +193,12 @@ impl Url {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(bad(SHAPE));
         }
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        // A password may hold a question mark: the driver takes it up to the first @.
+        let after = url.find('@').unwrap_or(0);
+        let (base, query) = match url[after..].find('?') {
+            Some(mark) => (&url[..after + mark], &url[after + mark + 1..]),
+            None => (url, ""),
+        };
         let (mut mode, mut ca_file, mut others) = (SslMode::Prefer, None, Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
@@ -245,6 +250,8 @@ mod tests {
         assert_eq!(full.url, format!("{plain}?application_name=x"));
         assert_eq!((full.mode, full.ca_file), (SslMode::VerifyFull, Some("/etc/my ca.pem".into())));
         assert_eq!(url(&format!("{plain}?sslrootcert=system")).ca_file, None);
+        let odd = url("postgres://me:se?cret@db/things?sslmode=require");
+        assert_eq!((odd.url.as_str(), odd.mode), ("postgres://me:se?cret@db/things", SslMode::Require));
     }
 
     #[test]
@@ -256,7 +263,6 @@ mod tests {
         for url in [
             format!("mysql://me:{password}@db/things"),
             format!("me:{password}@db"),
-            format!("postgres://me:se?{password}@db/things"),
             format!("postgres://me:{password}@db/things?sslmode={password}"),
             format!("postgres://me:{password}@db:port/things"),
             format!("postgres://me:{password}@db/things?nonsense={password}"),

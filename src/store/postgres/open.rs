@@ -247,6 +247,8 @@ fn judge(place: &Place, number: i32, version: String, replica: bool, read_only: 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

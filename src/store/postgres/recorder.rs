@@ -73,7 +73,7 @@ impl Recorder {
         record::clean(&mut record.outcome);
         let (reply, answer) = oneshot::channel();
         self.ends.send(End { record, now, reply }).await.map_err(|_| closed())?;
-        let answer = answer.await.map_err(|_| closed())?;
+        let answer = answer.await.unwrap_or_else(|_| Err(self.unanswered()));
         self.shared.answered(answer)
     }
 
@@ -86,7 +86,16 @@ impl Recorder {
         }
         let (reply, answer) = oneshot::channel();
         self.puts.send(Put { drafts, now, reply }).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        answer.await.unwrap_or_else(|_| Err(self.unanswered()))
+    }
+
+    /// The task was cut off by the end of the store, or its group panicked.
+    fn unanswered(&self) -> LedgerError {
+        if self.shared.closing.is_cancelled() {
+            closed()
+        } else {
+            LedgerError::Broken("a call was not answered".into())
+        }
     }
 }
 
