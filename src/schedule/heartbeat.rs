@@ -1,8 +1,8 @@
 //! Heartbeat: says that this node lives, and learns how many do.
 //!
 //! ```text
-//! every node.heartbeat ─▶ Store::heartbeat ─┬─ Alive { nodes }  ─▶ who shares a provider's rate is told when it changes
-//!                                           └─ Replaced         ─▶ said once, loudly: the service ends
+//! every node.heartbeat ─▶ Store::heartbeat ─┬─ Alive { nodes } ─▶ who shares a provider's rate is told of a change
+//!                                           └─ Replaced        ─▶ said once, loudly: the service ends
 //! ```
 //!
 //! It goes on until Stop, so that jobs which finish in the drain are not taken over meanwhile. A store that cannot be

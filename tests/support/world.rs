@@ -88,7 +88,7 @@ impl World {
     /// Writes the file anew, with these lines of `[domains.catalog]` and of tables after it.
     pub fn configure(&self, more: &str) {
         let text = format!(
-            "[store]\nurl = \"sqlite://longshore.db\"\n[service]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n\
+            "[store]\nurl = \"sqlite://longshore.db\"\n[objects]\nurl = \"file://objects\"\n[service]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n\
              [domains.catalog]\nbase_url = \"{}\"\napi_key = \"${{UPSTREAM_KEY}}\"\n{}{more}\n",
             self.sandbox.base_url(),
             if more.contains("rate_per_second") { "" } else { "rate_per_second = 1000.0\n" },
