@@ -65,7 +65,7 @@ pub struct Parts {
     pub dry_run: bool,
     /// It runs beside the service for one command: on a shared ledger it is a node of its own, under a name of its own.
     pub passing: bool,
-    /// A transform worker of each domain panics on every so-manieth page, to be watched being restarted.
+    /// A transform worker of the catalog panics on every so-manieth page, to be watched being restarted.
     pub panic_every: Option<u32>,
 }
 
@@ -208,7 +208,7 @@ impl Service {
         if let Some(client) = promidata(config, &runtime.phases, &runtime.events)? {
             rates.add(products::NAME, client.clone());
             probes.push(Box::new(ListProbe { client: client.clone() }));
-            let domain = Products::new(products_settings(products, parts), client, target.clone());
+            let domain = Products::new(products_settings(products), client, target.clone());
             infos.push(info(&domain));
             let settings = domain_settings(products::NAME, &products.domain, config);
             domains.push(Box::new(DomainChild::new(domain, settings)));

@@ -26,6 +26,7 @@ mod pooler;
 mod postgres;
 mod postgres_rows;
 mod products;
+mod promidata;
 mod schedule;
 mod secrets;
 mod service;

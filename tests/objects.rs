@@ -463,7 +463,7 @@ fn checked(world: &World, code: i32) -> (bool, String) {
 #[test]
 fn check_says_whether_files_can_be_put() {
     let (ok, text) = checked(&World::new(0), 0);
-    assert!(ok && text == "folder data/objects can be written", "{text}");
+    assert!(ok && text == "folder objects can be written", "{text}");
 
     let server = Server::start_r2();
     let world = World::new(0)

@@ -3,7 +3,7 @@
 
 -- By name, which is all that is unique: England, Scotland and Wales share a code, and World has none.
 CREATE TABLE countries (
-    name text NOT NULL PRIMARY KEY,
+    name text COLLATE "C" NOT NULL PRIMARY KEY,
     code text,
     flag_url text,
     content_hash bytea NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE leagues (
 CREATE TABLE seasons (
     league_id bigint NOT NULL,
     year bigint NOT NULL CHECK (year BETWEEN 1800 AND 2200),
-    start_date text NOT NULL,
+    start_date text COLLATE "C" NOT NULL,
     end_date text NOT NULL,
     is_current boolean NOT NULL,
     provider text NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE seasons (
 CREATE TABLE season_coverage (
     league_id bigint NOT NULL,
     year bigint NOT NULL,
-    start_date text NOT NULL,
+    start_date text COLLATE "C" NOT NULL,
     events boolean NOT NULL,
     lineups boolean NOT NULL,
     statistics_fixtures boolean NOT NULL,
@@ -61,9 +61,9 @@ CREATE TABLE season_coverage (
 
 -- Which record of which provider a row of ours came from. `key` is the row's own primary key, as text.
 CREATE TABLE provider_sources (
-    provider text NOT NULL,
-    entity text NOT NULL CHECK (entity IN ('league', 'country')),
-    provider_id text NOT NULL,
+    provider text COLLATE "C" NOT NULL,
+    entity text COLLATE "C" NOT NULL CHECK (entity IN ('league', 'country')),
+    provider_id text COLLATE "C" NOT NULL,
     key text NOT NULL,
     url text,
     content_hash bytea NOT NULL,
@@ -84,7 +84,7 @@ CREATE TABLE league_slugs (
 
 -- The account with a provider, as the provider tells it.
 CREATE TABLE provider_accounts (
-    provider text NOT NULL PRIMARY KEY,
+    provider text COLLATE "C" NOT NULL PRIMARY KEY,
     plan text,
     active boolean,
     ends_at text,

@@ -2,7 +2,7 @@
 
 -- One row a supplier of the list.
 CREATE TABLE suppliers (
-    code text NOT NULL PRIMARY KEY,
+    code text COLLATE "C" NOT NULL PRIMARY KEY,
     active boolean NOT NULL,
     families bigint NOT NULL,
     list_etag text,
@@ -14,7 +14,7 @@ CREATE TABLE suppliers (
 
 -- One row a family, by its `Sku`. What it says in languages and its prices stand in the details.
 CREATE TABLE products (
-    sku text NOT NULL PRIMARY KEY,
+    sku text COLLATE "C" NOT NULL PRIMARY KEY,
     supplier_code text NOT NULL,
     feed_hash text NOT NULL,
     variants bigint NOT NULL,
@@ -54,9 +54,9 @@ CREATE TABLE products (
 
 -- What a family and its variants say in each language. Replaced with their family.
 CREATE TABLE product_texts (
-    product_sku text NOT NULL,
-    variant_sku text NOT NULL,
-    language text NOT NULL,
+    product_sku text COLLATE "C" NOT NULL,
+    variant_sku text COLLATE "C" NOT NULL,
+    language text COLLATE "C" NOT NULL,
     name text,
     short_description text,
     description text,
@@ -72,10 +72,10 @@ CREATE TABLE product_texts (
 
 -- Price ladders of a family and its variants, by region. Replaced with their family.
 CREATE TABLE product_prices (
-    product_sku text NOT NULL,
-    variant_sku text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('selling', 'buying')),
-    region text NOT NULL,
+    product_sku text COLLATE "C" NOT NULL,
+    variant_sku text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL CHECK (kind IN ('selling', 'buying')),
+    region text COLLATE "C" NOT NULL,
     quantity bigint NOT NULL,
     price numeric,
     currency text NOT NULL,
@@ -88,7 +88,7 @@ CREATE TABLE product_prices (
 
 -- One row a variant, by its own `Sku`, which in a family of one is the family's too.
 CREATE TABLE product_variants (
-    sku text NOT NULL PRIMARY KEY,
+    sku text COLLATE "C" NOT NULL PRIMARY KEY,
     product_sku text NOT NULL,
     supplier_sku text,
     ean text,
@@ -124,7 +124,7 @@ CREATE TABLE product_variants (
 
 -- The tree of categories, from CAT.csv.
 CREATE TABLE product_categories (
-    code text NOT NULL PRIMARY KEY,
+    code text COLLATE "C" NOT NULL PRIMARY KEY,
     provider text NOT NULL,
     parent_code text,
     path text NOT NULL,
@@ -138,7 +138,7 @@ CREATE TABLE product_categories (
 
 -- One row an address that was downloaded; several may lead to one file.
 CREATE TABLE media (
-    url text NOT NULL PRIMARY KEY,
+    url text COLLATE "C" NOT NULL PRIMARY KEY,
     object_key text NOT NULL,
     file_hash text NOT NULL,
     content_type text NOT NULL,
@@ -153,7 +153,7 @@ CREATE TABLE media (
 
 -- Which image stands where: one row a place.
 CREATE TABLE media_links (
-    slot text NOT NULL PRIMARY KEY,
+    slot text COLLATE "C" NOT NULL PRIMARY KEY,
     product_sku text NOT NULL,
     entity_type text NOT NULL CHECK (entity_type IN ('product', 'product-variant')),
     entity text NOT NULL,

@@ -65,7 +65,7 @@ fn start_sandbox(args: &Args) -> Result<Handle, Failure> {
             latency: Duration::from_millis(30),
             jitter: Duration::from_millis(50),
             error_rate: 0.05,
-            limit_per_second: Some(30),
+            limit_per_second: Some(150),
             cut_rate: 0.02,
             malformed_rate: 0.02,
             ..Dials::default()
@@ -105,7 +105,7 @@ fn point(domain: &mut config::Domain, url: String, sandbox: &Handle, faults: boo
     domain.base_url = url;
     domain.api_key = Some(Secret::new(sandbox.api_key()));
     // The sandbox can take it, and nobody wants to wait for a demo.
-    domain.rate_per_second = if faults { 40.0 } else { 1_000.0 };
+    domain.rate_per_second = if faults { 200.0 } else { 1_000.0 };
     if faults {
         // Short waits, so that retries can be watched; and room for more deaths than a service should have.
         let backoff = Backoff::exponential(Duration::from_millis(500), Duration::from_secs(5));

@@ -49,7 +49,7 @@ pub(super) fn football_settings(football: &config::Football) -> football::Settin
     football::Settings { daily_quota, removal_guard: Guard { ratio, rows, lifted: false } }
 }
 
-pub(super) fn products_settings(products: &config::Products, parts: Parts) -> products::Settings {
+pub(super) fn products_settings(products: &config::Products) -> products::Settings {
     let config::ProductsKeys { profile: _, hosts: _, suppliers, suppliers_skip, image_max: _, removal_guard } =
         &products.own;
     let config::RemovalGuard { ratio, rows } = *removal_guard;
@@ -59,7 +59,6 @@ pub(super) fn products_settings(products: &config::Products, parts: Parts) -> pr
         suppliers: codes(suppliers),
         suppliers_skip: codes(suppliers_skip),
         removal_guard: Guard { ratio, rows, lifted: false },
-        panic_every: parts.panic_every,
     }
 }
 

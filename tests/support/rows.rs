@@ -54,7 +54,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The answer as texts; what is null is empty.
-    fn ask(&self, sql: &str) -> Vec<Vec<String>> {
+    pub fn ask(&self, sql: &str) -> Vec<Vec<String>> {
         match &self.at {
             At::Database(server, name) => {
                 let answer = server.psql(name, sql);
@@ -104,7 +104,7 @@ impl<'a> Rows<'a> {
             .collect()
     }
 
-    fn dump_of(&self, table: &str) -> Vec<String> {
+    pub fn dump_of(&self, table: &str) -> Vec<String> {
         let rows = self.ask(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3"));
         rows.into_iter().map(|row| format!("{table}: {}", row.join(" "))).collect()
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use longshore::sandbox::promidata::PROFILE;
 use longshore::sandbox::{Dials, Handle, Sandbox, Settings};
 use tempfile::TempDir;
 
@@ -45,6 +46,19 @@ impl World {
             .set("upkeep.every", "200ms");
         for kind in ["leagues", "countries", "status"] {
             world = world.set(&format!("domains.football.jobs.{kind}.backoff"), "fixed 50ms");
+        }
+        world
+    }
+
+    /// A sandbox with this many product families, and a service with products alone, which may ask it as fast as it
+    /// likes and waits shortly before it tries again.
+    pub fn products(families: u32, dials: Dials) -> Self {
+        let world = Self::of(Settings { bundles: 0, leagues: 0, families, dials, ..Settings::default() });
+        let url = world.sandbox.promidata_url();
+        world.configure(&format!("enabled = false\n[domains.products]\nenabled = true\nbase_url = \"{url}\"\n"));
+        let mut world = world.set("domains.products.rate_per_second", "1000").set("upkeep.every", "200ms");
+        for kind in ["supplier", "family", "image", "categories"] {
+            world = world.set(&format!("domains.products.jobs.{kind}.backoff"), "fixed 50ms");
         }
         world
     }
@@ -103,7 +117,7 @@ impl World {
     /// The program with nothing of the surroundings of the tests.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
-        command.env_clear().env("UPSTREAM_KEY", KEY).current_dir(self.folder.path());
+        command.env_clear().env("UPSTREAM_KEY", KEY).env("PROMIDATA_PROFILE", PROFILE).current_dir(self.folder.path());
         if let Some(url) = &self.database {
             // Not in the arguments, which everybody can read.
             command.env("DATABASE_URL", url);
@@ -137,8 +151,19 @@ impl World {
 
     /// Every file of the world that holds this text. Its own configuration names only the variable.
     pub fn files_with(&self, text: &str) -> Vec<PathBuf> {
-        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        files.filter(|file| file.is_file() && holds(&std::fs::read(file).unwrap(), text)).collect()
+        let mut folders = vec![self.folder.path().to_owned()];
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.is_file() && holds(&std::fs::read(&path).unwrap(), text) {
+                    found.push(path);
+                }
+            }
+        }
+        found
     }
 }
 

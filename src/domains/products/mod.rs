@@ -71,8 +71,6 @@ pub struct Settings {
     /// Those that it leaves out.
     pub suppliers_skip: Vec<Code>,
     pub removal_guard: Guard,
-    /// A transform worker panics on every so-manieth page: for `demo --faults`.
-    pub panic_every: Option<u32>,
 }
 
 impl Default for Settings {
@@ -81,7 +79,6 @@ impl Default for Settings {
             suppliers: Vec::new(),
             suppliers_skip: Vec::new(),
             removal_guard: Guard { rows: 50, ratio: 0.2, lifted: false },
-            panic_every: None,
         }
     }
 }

@@ -24,7 +24,8 @@ pub struct ExpectedPromidata {
     pub missing: BTreeSet<String>,
     /// Lines of `Import.txt` to be passed over, without their line ends.
     pub bad_lines: Vec<ExpectedBadLine>,
-    /// Children to be rejected, in the order of the feed.
+    /// What is to be rejected, in the order of the feed: children without a sku, and prices of children that are kept
+    /// without them.
     pub rejects: Vec<ExpectedReject>,
     /// By code.
     pub categories: BTreeMap<String, ExpectedCategory>,
@@ -125,6 +126,7 @@ pub struct ExpectedBadLine {
 pub enum FeedReason {
     /// Null, empty or absent.
     NoSku,
+    /// The child is stored without its prices below 0.
     NegativePrice,
 }
 
@@ -195,7 +197,7 @@ impl ExpectedFamily {
         let (year, month, day) = family.released();
         let languages = family.languages();
         let named = |&language: &usize| (LANGUAGES[language].to_owned(), family.name(language));
-        let variants = family.variants().into_iter().filter(|variant| variant.reject.is_none());
+        let variants = family.variants().into_iter();
         let shown = |variant: Variant| {
             let sku = variant.sku.clone()?;
             Some((sku, ExpectedVariant::of(family, variant, feed, origin, dials)))
@@ -255,8 +257,6 @@ fn prices(ladder: &Ladder) -> ExpectedPrices {
         price: Decimal::new(tier.thousandths, 3).normalize(),
         on_request: tier.on_request,
     };
-    ExpectedPrices {
-        selling: ladder.selling.iter().map(tier).collect(),
-        buying: ladder.buying.iter().map(tier).collect(),
-    }
+    let stored = |tiers: &[Tier]| tiers.iter().filter(|tier| tier.thousandths >= 0).map(tier).collect();
+    ExpectedPrices { selling: stored(&ladder.selling), buying: stored(&ladder.buying) }
 }

@@ -78,7 +78,7 @@ fn read(document: &Value, hash: &str, seen: &Seen) -> (ExpectedFamily, Vec<Expec
     let details = |of: &Value| of["ProductDetails"].as_object().unwrap().clone();
     for child in document["ChildProducts"].as_array().unwrap() {
         let key = child["Sku"].as_str().filter(|sku| !sku.is_empty());
-        let prices: BTreeMap<String, ExpectedPrices> = child["ProductPriceCountryBased"]
+        let mut prices: BTreeMap<String, ExpectedPrices> = child["ProductPriceCountryBased"]
             .as_object()
             .unwrap()
             .iter()
@@ -96,8 +96,12 @@ fn read(document: &Value, hash: &str, seen: &Seen) -> (ExpectedFamily, Vec<Expec
         let supplier_sku = child["SupplierSku"].as_str().unwrap().to_owned();
         if let Some(reason) = reason {
             let key = key.map(str::to_owned);
+            let supplier_sku = supplier_sku.clone();
             rejects.push(ExpectedReject { family: sku.to_owned(), key, supplier_sku, reason });
-            continue;
+        }
+        let Some(key) = key else { continue };
+        for prices in prices.values_mut() {
+            prices.selling.retain(|tier| tier.price >= Decimal::ZERO);
         }
         let measures = &child["NonLanguageDependedProductDetails"];
         let first = details(child).values().next().unwrap().clone();
@@ -122,7 +126,7 @@ fn read(document: &Value, hash: &str, seen: &Seen) -> (ExpectedFamily, Vec<Expec
             primary: seen.image(&first["Image"]),
             gallery: gallery.map(|image| seen.image(image)).collect(),
         };
-        variants.insert(key.unwrap().to_owned(), variant);
+        variants.insert(key.to_owned(), variant);
     }
     let measures = &document["NonLanguageDependedProductDetails"];
     let category = measures["Category"].as_str().unwrap();

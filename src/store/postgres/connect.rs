@@ -87,8 +87,8 @@ impl Dial {
         Ok(Dial { config, place, tls, runtime, timeout })
     }
 
-    /// Listens on `channel` until the connection ends, and answers why it did. `ready` is called once it listens, `hear`
-    /// with every notification.
+    /// Listens on `channel` until the connection ends, and answers why it did. `ready` is called once it listens,
+    /// `hear` with every notification.
     pub async fn listen(&self, channel: &str, ready: impl FnOnce(), mut hear: impl FnMut(&str)) -> String {
         let dialling = tokio::time::timeout(self.timeout, self.config.connect(self.tls.clone())).await;
         let (client, mut connection) = match dialling {

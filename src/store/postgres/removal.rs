@@ -17,7 +17,7 @@ use crate::store::postgres::error::OpResult;
 use crate::store::postgres::session::{Param, Tx};
 pub use crate::store::removal::Removed;
 use crate::store::removal::{self, Facts};
-use crate::store::table::Table;
+use crate::store::table::{ColumnKind, Table};
 use crate::store::text;
 
 /// One row a page: a row a key would cost as much as looking the record up.
@@ -77,7 +77,7 @@ async fn vanished(tx: &Tx<'_>, removal: &Removal, scope: &str, job: JobId) -> Op
     // A full join can only be done by hashing or merging. For `NOT IN` and `NOT EXISTS` the planner may compare every
     // row with every key, when it believes that there are few.
     let sql = format!(
-        "SELECT held.key FROM (SELECT {key} AS key FROM {} WHERE {column} = $1 AND removed_at IS NULL) AS held
+        "SELECT held.key FROM (SELECT {key}::text AS key FROM {} WHERE {column} = $1 AND removed_at IS NULL) AS held
          FULL JOIN (SELECT DISTINCT unnest(keys) AS key FROM snapshot_keys WHERE job = $2) AS seen USING (key)
          WHERE seen.key IS NULL",
         table.name
@@ -87,8 +87,10 @@ async fn vanished(tx: &Tx<'_>, removal: &Removal, scope: &str, job: JobId) -> Op
 
 /// Those of the keys that no live row of `table` names any more.
 async fn unnamed(tx: &Tx<'_>, table: &Table, key: &str, vanished: &[String]) -> OpResult<Vec<String>> {
-    let sql =
-        format!("SELECT unnest($1::text[]) AS key EXCEPT SELECT {key} FROM {} WHERE removed_at IS NULL", table.name);
+    let sql = format!(
+        "SELECT unnest($1::text[]) AS key EXCEPT SELECT {key}::text FROM {} WHERE removed_at IS NULL",
+        table.name
+    );
     texts(tx, &sql, &[(&vanished, Type::TEXT_ARRAY)]).await
 }
 
@@ -108,8 +110,11 @@ impl Mark<'_> {
         condition: &str,
         params: &[Param<'_>],
     ) -> OpResult<u64> {
+        // Keys are told as texts; a column of numbers is asked for numbers, so that its index serves.
+        let numbers = table.columns.iter().any(|column| column.name == key && column.kind == ColumnKind::Int);
+        let keyed = if numbers { "ANY ($2::text[]::bigint[])" } else { "ANY ($2)" };
         let sql = format!(
-            "UPDATE {} SET removed_at = $1, changed_at = $1 WHERE {key} = ANY ($2) AND removed_at IS NULL {condition}",
+            "UPDATE {} SET removed_at = $1, changed_at = $1 WHERE {key} = {keyed} AND removed_at IS NULL {condition}",
             table.name
         );
         let mut all: Vec<Param<'_>> = vec![(&self.at, Type::TIMESTAMPTZ), (&keys, Type::TEXT_ARRAY)];
