@@ -1,5 +1,6 @@
 //! API-Football's leagues: kept in step, within the day's quota, and never taken for gone when the provider fails.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use crate::service::job_in;
 use crate::support::http::{self, Upstream};
 use crate::support::postgres::Server;
+use crate::support::rows::Rows;
 use crate::support::world::KEY;
 use crate::support::{Ended, World};
 
@@ -388,4 +390,40 @@ fn in_postgresql_the_view_shows_to_nobody_what_the_tables_hide() {
             }
         }
     }
+}
+
+#[test]
+fn the_leagues_are_kept_in_step_in_postgresql() {
+    let server = Server::shared();
+    let url = server.database();
+    let dials = Dials { changed: 0.05, vanished: 0.05, ..Dials::default() };
+    let world = World::football(400, dials).on(url.clone());
+    let rows = Rows::on(&server, &url);
+    let held = |world: &World| {
+        let expected = world.sandbox.expected_football();
+        let names = rows.ask("SELECT id, name, country FROM leagues WHERE removed_at IS NULL");
+        let wanted = expected
+            .leagues
+            .iter()
+            .map(|(id, league)| vec![id.to_string(), league.name.clone(), league.country.clone()]);
+        assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), wanted.collect());
+        let seasons = rows.number("SELECT count(*) FROM seasons WHERE removed_at IS NULL");
+        assert_eq!(seasons as usize, expected.season_count());
+    };
+    world.run(&["sync", "football"]).expect(0).calm(&[]);
+    held(&world);
+    let second = world.run(&["sync", "football", "--json"]);
+    second.expect(0).calm(&[]);
+    assert_eq!((count(&second, "inserted"), count(&second, "updated"), count(&second, "removed")), (0, 0, 0));
+    let slugs = rows.texts("SELECT slug FROM leagues ORDER BY id");
+    let advanced = world.sandbox.advance();
+    assert!(advanced.leagues_changed > 0 && advanced.leagues_vanished > 0);
+    world.run(&["sync", "football"]).expect(0).calm(&[]);
+    held(&world);
+    assert_eq!(rows.texts("SELECT slug FROM leagues ORDER BY id"), slugs, "slugs stay");
+    let gone = rows.number("SELECT count(*) FROM leagues WHERE removed_at IS NOT NULL");
+    // One that was rejected never stood in the table.
+    assert!(gone > 0 && gone as usize <= advanced.leagues_vanished, "{gone} of {advanced:?}");
+    let state = rows.ask("SELECT status FROM provider_sync_state WHERE entity = 'leagues'");
+    assert_eq!(state, [["ok"]]);
 }

@@ -21,7 +21,7 @@ use crate::domains::products::feed::{Entry, Lines, entry};
 use crate::domains::products::list::List;
 use crate::domains::products::model::{Answer, Code, Family, File, Image, Listed, Orders, Placed, Request, Sku};
 use crate::domains::products::tables::{MEDIA_LINKS, PRODUCTS, SUPPLIERS};
-use crate::domains::products::{Settings, categories, images};
+use crate::domains::products::{Settings, categories, images, picture};
 use crate::store::Store;
 use crate::store::batch::Cell;
 use crate::targets::store::fault;
@@ -211,7 +211,17 @@ impl Fetch {
     ) -> Result<Fetched<Request, Answer>, Fault> {
         let file = match known {
             Some(object_key) => File::Known { object_key: object_key.to_owned() },
-            None => File::New(self.settings.client.image(&image.image_url).await?),
+            None => {
+                let bytes = self.settings.client.image(&image.image_url).await?;
+                // A page that was put in between, or nothing: another time it may be the image. What else is no image
+                // will be the same again.
+                if let Err(reason) = picture::kind(&bytes)
+                    && (bytes.is_empty() || picture::is_html(&bytes))
+                {
+                    return Err(Fault::retry(reason));
+                }
+                File::New(bytes)
+            }
         };
         Ok(Fetched::new(Answer::Image { image: image.clone(), product: product.clone(), file }))
     }

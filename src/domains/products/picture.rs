@@ -118,7 +118,7 @@ fn is_svg(bytes: &[u8]) -> bool {
     }
 }
 
-fn is_html(bytes: &[u8]) -> bool {
+pub fn is_html(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).to_ascii_lowercase();
     let text = text.trim_start_matches('\u{feff}').trim_start();
     text.starts_with("<!doctype html") || text.starts_with("<html") || text.contains("<head") || text.contains("<body")

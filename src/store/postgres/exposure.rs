@@ -1,7 +1,8 @@
 //! Who but the owner can read the tables: what `longshore check` says of a database that serves them to others.
 //!
-//! Supabase and PostgREST show every table of an exposed schema to `anon` and `authenticated`, unless row level security
-//! is on and no policy lets them in; a view shows what its owner may see, unless it is told to ask as its caller.
+//! Supabase and PostgREST show every table of an exposed schema to `anon` and `authenticated`, unless row level
+//! security is on and no policy lets them in; a view shows what its owner may see, unless it is told to ask as its
+//! caller.
 
 use crate::store::postgres::error::OpResult;
 use crate::store::postgres::session::Session;
