@@ -27,7 +27,7 @@ use crate::store::postgres::work::Work;
 const TRIES: usize = 5;
 
 /// What a transaction may take, in times of one statement: it has several, and each its own timeout.
-pub const TRANSACTION: u32 = 4;
+pub const TRANSACTION: u32 = 2;
 
 #[derive(Debug)]
 pub struct Shared {
