@@ -1,7 +1,8 @@
--- The eSIM catalogue. A row is never deleted: `removed_at` says that the upstream no longer has it.
+-- The eSIM catalogue. A row is never deleted: `removed_at` says that the upstream no longer has it. Texts of a key are
+-- compared byte by byte, as in the embedded store: pages of a listing then come from the key's index in any database.
 
 CREATE TABLE catalog_groups (
-    name text NOT NULL PRIMARY KEY,
+    name text COLLATE "C" NOT NULL PRIMARY KEY,
     description text,
     price_list_url text,
     content_hash bytea NOT NULL,
@@ -10,7 +11,7 @@ CREATE TABLE catalog_groups (
 );
 
 CREATE TABLE catalog_bundles (
-    name text NOT NULL PRIMARY KEY,
+    name text COLLATE "C" NOT NULL PRIMARY KEY,
     description text,
     unlimited boolean NOT NULL,
     data_amount_mb bigint,
@@ -31,9 +32,9 @@ CREATE TABLE catalog_bundles (
 
 -- Countries of a bundle: where it is sold for (`base`) and where it roams. Replaced with their bundle.
 CREATE TABLE catalog_bundle_countries (
-    bundle_name text NOT NULL,
-    role text NOT NULL CHECK (role IN ('base', 'roaming')),
-    iso text NOT NULL,
+    bundle_name text COLLATE "C" NOT NULL,
+    role text COLLATE "C" NOT NULL CHECK (role IN ('base', 'roaming')),
+    iso text COLLATE "C" NOT NULL,
     name text,
     region text,
     PRIMARY KEY (bundle_name, role, iso)
@@ -41,8 +42,8 @@ CREATE TABLE catalog_bundle_countries (
 
 -- Which bundles a group holds; a bundle may be in several.
 CREATE TABLE catalog_bundle_groups (
-    group_name text NOT NULL,
-    bundle_name text NOT NULL,
+    group_name text COLLATE "C" NOT NULL,
+    bundle_name text COLLATE "C" NOT NULL,
     content_hash bytea NOT NULL,
     changed_at timestamptz NOT NULL,
     removed_at timestamptz,

@@ -7,12 +7,13 @@
 use crate::store::postgres::cells;
 use crate::store::table::{Column, ColumnKind, Detail, Table};
 
-/// Which rows of a batch are not in the table as they are: their place from 1, and whether there is none at all.
-/// Parameters: the key's columns, the hashes.
+/// Which rows of a batch are not in the table at all, and which are not there as they are: two lists of their places,
+/// from 1. Parameters: the key's columns, the hashes.
 pub fn look(table: &Table) -> String {
     let key = &table.columns[..table.key];
     format!(
-        "SELECT k.n, held.content_hash IS NULL
+        "SELECT array_agg(k.n) FILTER (WHERE held.content_hash IS NULL),
+            array_agg(k.n) FILTER (WHERE held.content_hash IS NOT NULL)
          FROM unnest({}, ${}::bytea[]) WITH ORDINALITY AS k ({}, content_hash, n)
          LEFT JOIN LATERAL (SELECT content_hash, removed_at FROM {} AS t WHERE {} OFFSET 0) AS held ON true
          WHERE held.content_hash IS DISTINCT FROM k.content_hash OR held.removed_at IS NOT NULL",
