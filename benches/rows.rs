@@ -26,6 +26,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::NoTls;
 
 #[path = "../tests/support/postgres.rs"]
+#[allow(clippy::unwrap_used)]
 mod postgres;
 
 use postgres::Server;

@@ -1,6 +1,6 @@
 //! PostgreSQL as store and ledger, on a server of the tests' own: opening it, losing it, sharing it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::{join_all, poll_fn};
 use longshore::domains::catalog::GROUPS;
 use longshore::store::batch::{Batch, Cell, Rows};
-use longshore::store::migrations::POSTGRES;
+use longshore::store::migrations::{POSTGRES, SQLITE};
 use longshore::store::postgres::{OpenError, Pooler, PostgresStore, Settings, status};
 use longshore::store::{Committed, Store};
 use longshore_actors::checkpoint::{Counts, Part};
@@ -116,6 +116,44 @@ async fn four_that_start_at_once_make_the_schema_once() {
                     AND NOT relrowsecurity";
         assert_eq!(server.psql(database, open), "0", "row level security is on for every table");
     }
+}
+
+#[test]
+fn every_migration_of_postgresql_is_listed() {
+    let known: BTreeSet<String> =
+        POSTGRES.iter().map(|migration| format!("{:04}_{}.sql", migration.version, migration.name)).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres");
+    let found: BTreeSet<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(found, known);
+}
+
+/// The same tables with the same columns in the same order, but for what only nodes that share a ledger need.
+#[tokio::test]
+async fn the_two_schemas_are_twins() {
+    let sqlite = rusqlite::Connection::open_in_memory().unwrap();
+    for migration in SQLITE {
+        sqlite.execute_batch(migration.sql).unwrap();
+    }
+    let mut statement = sqlite
+        .prepare(
+            "SELECT tables.name || '|' || group_concat(columns.name, ',' ORDER BY columns.cid)
+             FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns
+             WHERE tables.type = 'table' GROUP BY tables.name",
+        )
+        .unwrap();
+    let here: BTreeSet<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let server = Server::shared();
+    let url = server.database();
+    open(&url).await.close().await;
+    let there = server.psql(
+        database_of(&url),
+        "SELECT table_name, string_agg(column_name, ',' ORDER BY ordinal_position) FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name NOT IN ('job_counts', 'nodes', 'locks', 'migrations')
+         GROUP BY table_name",
+    );
+    assert_eq!(here, there.lines().map(str::to_owned).collect());
+    assert!(here.len() > 8, "{here:?}");
 }
 
 #[tokio::test]

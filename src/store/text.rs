@@ -163,7 +163,7 @@ fn clean_string(string: &str, clean: &mut String) {
     clean.push_str(rest);
 }
 
-/// The code unit, if `rest` begins with `\uXXXX`.
+/// The code unit, if `rest` begins with `\u` and four hexadecimal digits.
 fn escape(rest: &str) -> Option<u16> {
     u16::from_str_radix(rest.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }

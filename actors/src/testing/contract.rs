@@ -86,6 +86,7 @@ pub const PROMISES: &[Promise] = &[
     ("retry_respects_the_key", |ledger| retry_respects_the_key(ledger).boxed_local()),
     ("cancel_goes_by_the_state", |ledger| cancel_goes_by_the_state(ledger).boxed_local()),
     ("cancel_takes_the_descendants", |ledger| cancel_takes_the_descendants(ledger).boxed_local()),
+    ("cancel_goes_below_what_has_ended", |ledger| cancel_goes_below_what_has_ended(ledger).boxed_local()),
     ("a_cancelled_child_ends_its_parent", |ledger| a_cancelled_child_ends_its_parent(ledger).boxed_local()),
     ("listings_are_filtered", |ledger| listings_are_filtered(ledger).boxed_local()),
     ("listings_have_pages", |ledger| listings_have_pages(ledger).boxed_local()),

@@ -108,8 +108,10 @@ async fn cancel(tx: &Tx<'_>, id: JobId, reason: &str, now: Timestamp, effects: &
     let because = format!("job {id} was cancelled: {reason}");
     let mut parents = vec![id];
     while let Some(parent) = parents.pop() {
-        for child in heads.open_children(parent) {
-            cancel_one(&mut heads, &mut attempts, child, &because, now, effects)?;
+        for child in heads.children(parent) {
+            if heads.get(child).is_some_and(|head| !head.state.is_final()) {
+                cancel_one(&mut heads, &mut attempts, child, &because, now, effects)?;
+            }
             parents.push(child);
         }
     }

@@ -31,17 +31,16 @@ WITH RECURSIVE family AS (
 )
 SELECT COLUMNS FROM jobs WHERE id IN (SELECT id FROM family) ORDER BY id DESC FOR UPDATE";
 
-/// By number, with every ancestor and every descendant that has not ended.
+/// By number, with every descendant that has not ended, also below one that has, and with every ancestor of all these.
 const HOLD_FAMILY: &str = "
-WITH RECURSIVE above AS (
-    SELECT id, parent FROM jobs WHERE id = ANY($1)
-    UNION SELECT jobs.id, jobs.parent FROM jobs JOIN above ON jobs.id = above.parent
-), below AS (
-    SELECT id FROM jobs WHERE id = ANY($1)
-    UNION SELECT jobs.id FROM jobs JOIN below ON jobs.parent = below.id
-        WHERE jobs.state IN ('waiting', 'delayed', 'active')
+WITH RECURSIVE below AS (
+    SELECT id, parent, state FROM jobs WHERE id = ANY($1)
+    UNION SELECT jobs.id, jobs.parent, jobs.state FROM jobs JOIN below ON jobs.parent = below.id
+), family AS (
+    SELECT id, parent FROM below WHERE id = ANY($1) OR state IN ('waiting', 'delayed', 'active')
+    UNION SELECT jobs.id, jobs.parent FROM jobs JOIN family ON jobs.id = family.parent
 )
-SELECT COLUMNS FROM jobs WHERE id IN (SELECT id FROM above UNION SELECT id FROM below) ORDER BY id DESC FOR UPDATE";
+SELECT COLUMNS FROM jobs WHERE id IN (SELECT id FROM family) ORDER BY id DESC FOR UPDATE";
 
 /// One row, with or without its lock.
 const LOOK: &str = "SELECT COLUMNS FROM jobs WHERE id = $1";
@@ -272,10 +271,10 @@ impl Heads {
         held.ok_or_else(|| LedgerError::Stale(lease).into())
     }
 
-    /// Those that have this parent and have not ended, oldest first.
-    pub fn open_children(&self, parent: JobId) -> Vec<JobId> {
-        let open = |head: &&Head| head.parent == Some(parent) && !head.state.is_final();
-        let mut ids: Vec<JobId> = self.heads.values().filter(open).map(|head| head.id).collect();
+    /// Those that have this parent, oldest first.
+    pub fn children(&self, parent: JobId) -> Vec<JobId> {
+        let has_it = |head: &&Head| head.parent == Some(parent);
+        let mut ids: Vec<JobId> = self.heads.values().filter(has_it).map(|head| head.id).collect();
         ids.sort_unstable();
         ids
     }

@@ -10,9 +10,11 @@ use crate::store::migrations::{self, Applied, Migration, Mismatch};
 use crate::store::postgres::error::{OpError, OpResult};
 use crate::store::postgres::session::{Session, Tx};
 
-/// What another one has just committed must be seen here. Neither waits for the lock nor makes an index within the time of an ordinary statement.
+/// What another one has just committed must be seen here. Neither the wait for the lock nor the making of an index has
+/// to end within the time of an ordinary statement.
 const ALONE: &str = "
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(1819242099, 1)";
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+SELECT pg_advisory_xact_lock(1819242099, 1)";
 
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS migrations (

@@ -174,6 +174,11 @@ impl Tx<'_> {
         Ok(sink.finish().await?)
     }
 
+    /// Answers when its locks are gone, which a dropped one does not wait for.
+    pub async fn roll_back(self) -> OpResult<()> {
+        self.inner.rollback().await.map_err(OpError::from)
+    }
+
     pub async fn commit(self) -> OpResult<()> {
         self.inner.commit().await.map_err(OpError::from)
     }

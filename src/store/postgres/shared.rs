@@ -27,7 +27,7 @@ use crate::store::postgres::work::Work;
 const TRIES: usize = 5;
 
 /// What a transaction may take, in times of one statement: it has several, and each its own timeout.
-pub const TRANSACTION: u32 = 4;
+pub const TRANSACTION: u32 = 2;
 
 #[derive(Debug)]
 pub struct Shared {
@@ -251,12 +251,19 @@ impl Tries {
 pub async fn transaction<W: Work>(session: &mut Session, work: &W) -> OpResult<Option<(W::Answer, Effects)>> {
     let tx = session.begin().await?;
     let mut effects = Effects::default();
-    let answer = work.run(&tx, &mut effects).await?;
-    if work.is_to_be_undone(&answer) {
-        return Ok(None);
+    match work.run(&tx, &mut effects).await {
+        Ok(answer) if !work.is_to_be_undone(&answer) => {
+            tx.commit().await?;
+            Ok(Some((answer, effects)))
+        }
+        // Whoever is answered may ask again at once, and must not find its rows still locked.
+        Ok(_) => tx.roll_back().await.map(|()| None),
+        Err(error) => {
+            // What went wrong first is what is told.
+            let _ = tx.roll_back().await;
+            Err(error)
+        }
     }
-    tx.commit().await?;
-    Ok(Some((answer, effects)))
 }
 
 /// How long closing may take until what is under way is cut off.

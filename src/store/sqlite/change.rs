@@ -29,8 +29,8 @@ UPDATE jobs SET children_open = children_open + 1,
     children_cancelled = max(children_cancelled - (?2 = 'cancelled'), 0)
 WHERE id = ?1";
 
-pub(super) const OPEN_CHILDREN: &str = "
-SELECT id FROM jobs WHERE parent = ?1 AND state IN ('waiting', 'delayed', 'active')";
+/// Ended ones too: a child that failed may have left children that run on.
+pub(super) const CHILDREN: &str = "SELECT id FROM jobs WHERE parent = ?1";
 
 pub fn change(tx: &mut Tx<'_>, job: JobId, change: &Change, now: Timestamp) -> OpResult<()> {
     let head = Head::find(tx, job)?.ok_or(LedgerError::Missing(job))?;
@@ -104,9 +104,11 @@ fn cancel(tx: &mut Tx<'_>, head: Head, reason: &str, now: Timestamp) -> OpResult
     let because = format!("job {parent} was cancelled: {reason}");
     let mut parents = vec![parent];
     while let Some(parent) = parents.pop() {
-        for child in open_children(tx, parent)? {
+        for child in children(tx, parent)? {
             if let Some(head) = Head::find(tx, child)? {
-                cancel_one(tx, head, &because, now)?;
+                if !head.state.is_final() {
+                    cancel_one(tx, head, &because, now)?;
+                }
                 parents.push(child);
             }
         }
@@ -122,8 +124,8 @@ fn cancel_one(tx: &mut Tx<'_>, head: Head, reason: &str, now: Timestamp) -> OpRe
     head.finish(tx, End::Cancelled { reason: reason.to_owned() }, now)
 }
 
-fn open_children(tx: &Tx<'_>, parent: JobId) -> OpResult<Vec<JobId>> {
-    let mut statement = tx.prepare(OPEN_CHILDREN)?;
+fn children(tx: &Tx<'_>, parent: JobId) -> OpResult<Vec<JobId>> {
+    let mut statement = tx.prepare(CHILDREN)?;
     let ids = statement.query_map([parent.0], |row| row.get(0).map(JobId))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }

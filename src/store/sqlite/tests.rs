@@ -683,7 +683,7 @@ async fn no_question_of_the_hot_path_scans_the_jobs() {
     };
     let questions = [claim::READY.into(), claim::RELEASE.into(), claim::NEXT_DUE.into(), claim::RENEW.into()]
         .into_iter()
-        .chain([prune::OLDEST.into(), enqueue::HOLDER.into(), change::OPEN_CHILDREN.into(), tally::LOAD.into()])
+        .chain([prune::OLDEST.into(), enqueue::HOLDER.into(), change::CHILDREN.into(), tally::LOAD.into()])
         .chain([claim::GIVE_BACK.replace("CONDITION", "domain = ?1 AND owner <> ?2")]);
     for sql in questions {
         for line in plan(sql.clone()).await.unwrap() {

@@ -114,6 +114,19 @@ pub async fn cancel_takes_the_descendants(ledger: &dyn Ledger) {
     assert_eq!((children.open, children.completed, children.cancelled), (0, 1, 2));
 }
 
+/// A child that failed has left one of its own that runs on.
+pub async fn cancel_goes_below_what_has_ended(ledger: &dyn Ledger) {
+    let (top, _) = start_family(ledger, job(), vec![job()], at(0)).await;
+    let middle = claim_one(ledger, at(1)).await;
+    let leaves = adopt(ledger, middle.lease, vec![job()], at(2)).await;
+    end(ledger, middle.lease, failure("no"), at(3)).await;
+    ledger.change(top.id, cancel(), at(4)).await.expect("cancel");
+    assert_eq!(state(ledger, leaves[0]).await, State::Cancelled);
+    assert_eq!(state(ledger, middle.id).await, State::Failed, "what has ended stays as it is");
+    let children = show(ledger, middle.id).await.children;
+    assert_eq!((children.open, children.cancelled), (0, 1));
+}
+
 pub async fn a_cancelled_child_ends_its_parent(ledger: &dyn Ledger) {
     let (parent, children) = start_family(ledger, job(), vec![job()], at(0)).await;
     complete(ledger, parent.lease, at(1)).await;
