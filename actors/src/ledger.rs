@@ -65,7 +65,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Jobs, newest first.
     async fn jobs(&self, filter: Filter) -> Result<Vec<JobRecord>, LedgerError>;
 
-    /// How the descendants of a job stand, by kind: its children, theirs, and so on. Those that are pruned are left out.
+    /// How the descendants of a job stand, by kind: its children, theirs, and so on, but for those that are pruned.
     async fn family(&self, job: JobId) -> Result<Vec<KindStats>, LedgerError>;
 
     /// How many jobs stand in which state, by domain and kind. Never scans the jobs.

@@ -87,7 +87,7 @@ fn flags_win_over_environment_over_file_over_default() {
     let config = load(file, &env, &[("service.threads", "7"), ("service.threads", "6")]).unwrap();
     let catalog = &config.domains.catalog;
     let pools = catalog.domain.pools;
-    assert_eq!((pools.fetch.actors, pools.fetch.mailbox, pools.upload.actors), (8, 6, 2));
+    assert_eq!((pools.fetch.actors, pools.fetch.mailbox, pools.upload.actors), (8, 6, 4));
     assert_eq!((config.service.threads, config.log.level.as_str()), (6, "debug"));
     assert_eq!(config.store.url.to_string(), "sqlite://b.db");
     // A key of digits stays text.

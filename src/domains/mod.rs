@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod football;
 mod iso;
 pub mod noop;
+pub mod plain;
 pub mod products;
 
 /// The kind of job that a domain's name alone means, as in `longshore sync catalog`. In full: `catalog.full`.

@@ -28,6 +28,7 @@ mod esim_go;
 mod expected;
 mod expected_football;
 mod leagues;
+mod plain;
 pub mod promidata;
 mod shapes;
 mod state;
@@ -159,6 +160,7 @@ fn routes(config: &mut web::ServiceConfig) {
     api_football::routes(config);
     esim_go::routes(config);
     promidata::routes(config);
+    plain::routes(config);
 }
 
 /// A running sandbox. Dropping it stops it.

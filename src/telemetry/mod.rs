@@ -51,7 +51,7 @@ impl Telemetry {
 
 /// Libraries that speak of themselves, of clients that leave early, and (`h2`) of whole paths, in which a secret may
 /// stand; a level that names one of them wins.
-const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off,hyper_util=warn,h2=warn";
+const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off,hyper_util=warn,h2=warn,deadpool=error";
 
 /// Starts the log of this process, to stderr. A second call is an error.
 pub fn init(log: &Log) -> Result<Telemetry, String> {

@@ -9,16 +9,14 @@
 //!
 //! On PostgreSQL it also says, in the same run, what COPY does with the same rows: the figure to be measured by.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use longshore_actors::clock::Clock;
 use longshore_actors::job::NewJob;
 use longshore_actors::ledger::JobRecord;
 use longshore_actors::threads::Threads;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::cli::bench::sandbox::SandboxProcess;
 use crate::cli::bench::{OwnStore, Spread, peak_rss_mib};
 use crate::cli::exit::Failure;
 use crate::cli::remote::Door;
@@ -58,8 +56,9 @@ pub fn execute(args: Bundles, context: Context) -> Result<(), Failure> {
         let done = with_system(threads, |threads| one_round(&config, &sandbox, threads));
         rounds.push(done.map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))??);
     }
-    let peak = peak_rss_mib();
-    output.show(&json!({ "bundles": args.bundles, "rounds": rounds, "peak_rss_mib": peak }), || {
+    // Of the first: later rounds stand on what the yardstick left.
+    let peak = rounds.first().map_or(0.0, |round| round.peak_rss_mib);
+    output.show(&json!({ "bundles": args.bundles, "rounds": rounds }), || {
         let mut spread = Spread::new();
         let of = |figure: fn(&Round) -> f64| rounds.iter().map(figure).collect::<Vec<f64>>();
         spread.line("first sync", of(|round| round.first_per_second), "bundles/s");
@@ -87,6 +86,8 @@ struct Round {
     first_per_second: f64,
     unchanged_per_second: f64,
     changed_per_second: f64,
+    /// Before the yardstick, which holds all rows in memory.
+    peak_rss_mib: f64,
     /// What only PostgreSQL can be asked.
     server: Option<Server>,
 }
@@ -119,6 +120,7 @@ async fn one_round(config: &Config, sandbox: &SandboxProcess, threads: Threads) 
         None => 0,
     };
     let unchanged_per_second = sync(&service).await?;
+    let peak_rss_mib = peak_rss_mib();
     let mut server = None;
     if let Some(database) = &database {
         let unchanged_log_kib = (database.logged().await? - before) as f64 / 1024.0;
@@ -137,7 +139,7 @@ async fn one_round(config: &Config, sandbox: &SandboxProcess, threads: Threads) 
     }
     service.shutdown(config.service.shutdown_grace).await;
     own.remove(config).await?;
-    Ok(Round { first_per_second, unchanged_per_second, changed_per_second, server })
+    Ok(Round { first_per_second, unchanged_per_second, changed_per_second, peak_rss_mib, server })
 }
 
 /// Bundles a second, from the claim of the first job to the end of the last, as the ledger has it.
@@ -154,59 +156,4 @@ async fn sync(service: &Service) -> Result<f64, Failure> {
     };
     let received = |job: &JobRecord| job.counts.received as f64;
     Ok(received(&record) / ended.since(begun).as_secs_f64().max(1e-3))
-}
-
-/// `longshore sandbox` as a child, so that its memory and its allocations are not the service's.
-struct SandboxProcess {
-    child: Child,
-    base_url: String,
-    api_key: String,
-}
-
-impl SandboxProcess {
-    fn start(bundles: u32) -> Result<Self, Failure> {
-        let failed = |why: String| Failure::unavailable(format!("cannot start the sandbox: {why}"));
-        let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-        let mut child = Command::new(program)
-            .args(["--json", "sandbox", "--listen", "127.0.0.1:0", "--bundles", &bundles.to_string()])
-            .args(["--changed", "0.01"])
-            .env("LOG_LEVEL", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        let mut said = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            // It says where it listens once it does; printed over several lines, up to the closing brace.
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                said.push_str(&line);
-                if line.starts_with('}') || (line.starts_with('{') && line.ends_with('}')) {
-                    break;
-                }
-            }
-        }
-        let mut sandbox = Self { child, base_url: String::new(), api_key: String::new() };
-        let told: Value = serde_json::from_str(&said).map_err(|error| failed(format!("it said {said:?}: {error}")))?;
-        let text =
-            |key: &str| told[key].as_str().map(str::to_owned).ok_or_else(|| failed(format!("it named no {key}")));
-        (sandbox.base_url, sandbox.api_key) = (text("base_url")?, text("api_key")?);
-        Ok(sandbox)
-    }
-}
-
-impl SandboxProcess {
-    /// The next generation, with the changes that it was started with.
-    async fn advance(&self) -> Result<(), Failure> {
-        let root = self.base_url.trim_end_matches("/v2.5");
-        let failed = |error: reqwest::Error| Failure::unavailable(format!("advance the sandbox: {error}"));
-        let sent = reqwest::Client::new().post(format!("{root}/_sandbox/advance")).send().await.map_err(failed)?;
-        sent.error_for_status().map(drop).map_err(failed)
-    }
-}
-
-impl Drop for SandboxProcess {
-    fn drop(&mut self) {
-        // It holds nothing that must be kept.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

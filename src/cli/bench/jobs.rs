@@ -15,6 +15,7 @@ use longshore_actors::job::{Job, NewJob};
 use longshore_actors::ledger::Ledger;
 use longshore_actors::runtime::Runtime;
 use longshore_actors::settings::{DomainSettings, KindPolicy, PoolSettings, Pools};
+use longshore_actors::status::Board;
 use longshore_actors::supervisor::Tree;
 use longshore_actors::threads::Threads;
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub struct Jobs {
     /// How many at the same time
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub concurrency: u32,
+    /// Nodes that share the work, on PostgreSQL: in this process, each with connections of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub nodes: u32,
     /// How often; the median and the spread are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
@@ -48,6 +52,9 @@ const SINGLE: usize = 1_000;
 
 pub fn execute(jobs: Jobs, context: Context) -> Result<(), Failure> {
     let Context { config, output, .. } = context;
+    if jobs.nodes > 1 && matches!(config.store.url, StoreUrl::Sqlite(_)) {
+        return Err(Failure::usage("an SQLite file has one owner: set store.url to a PostgreSQL for several nodes"));
+    }
     let mut rounds = Vec::new();
     for round in 0..jobs.rounds {
         output.remark(&format!("round {} of {}", round + 1, jobs.rounds));
@@ -62,7 +69,7 @@ pub fn execute(jobs: Jobs, context: Context) -> Result<(), Failure> {
         }
         StoreUrl::Postgres(_) => "PostgreSQL".to_owned(),
     };
-    let value = json!({ "jobs": jobs.jobs, "concurrency": jobs.concurrency, "store": kind,
+    let value = json!({ "jobs": jobs.jobs, "concurrency": jobs.concurrency, "nodes": jobs.nodes, "store": kind,
         "rounds": rounds, "peak_rss_mib": peak });
     output.show(&value, || {
         let mut spread = Spread::new();
@@ -88,7 +95,7 @@ async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Rou
     let own = OwnStore::make(config).await?;
     let clock = Clock::system();
     let process = process(&own.config, &clock);
-    let store = open_store(&own.config, &clock, process.clone()).await?;
+    let store = open_store(&own.config, &clock, format!("{process}-0").into()).await?;
     let ledger = store.ledger();
     let count = jobs.jobs as usize;
 
@@ -97,15 +104,30 @@ async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Rou
     let enqueued_per_second = count as f64 / begun.elapsed().as_secs_f64();
 
     let starts = Arc::new(Starts::default());
-    let told = starts.clone();
-    let domain = Noop { started: Arc::new(move |job| told.started(job)) };
-    let runtime = Runtime { process, ..Runtime::new(ledger.clone(), clock.clone(), threads) };
-    let board = runtime.board.clone();
-    let child: Box<dyn Child> = Box::new(DomainChild::new(domain, settings(jobs.concurrency as usize)));
+    let mut nodes = Vec::new();
+    for node in 0..jobs.nodes.max(1) {
+        let told = starts.clone();
+        let domain = Noop { started: Arc::new(move |job| told.started(job)) };
+        // Each with connections and coordinator of its own, as another process would have them.
+        let process: Arc<str> = format!("{process}-{node}").into();
+        let store = match node {
+            0 => store.clone(),
+            _ => open_store(&own.config, &clock, process.clone()).await?,
+        };
+        store.join(&process).await?;
+        let runtime = Runtime { process, ..Runtime::new(store.ledger(), clock.clone(), threads.clone()) };
+        let child: Box<dyn Child> = Box::new(DomainChild::new(domain, settings(jobs.concurrency as usize)));
+        nodes.push((store, runtime, child));
+    }
     let begun = Instant::now();
-    let tree = Tree::start(runtime, vec![child]);
-    let recorded = || board.statuses().iter().find(|part| part.name == noop::DOMAIN).map_or(0, |part| part.done);
-    while recorded() < count as u64 {
+    let mut trees = Vec::new();
+    for (store, runtime, child) in nodes {
+        let board = runtime.board.clone();
+        trees.push((store, board, Tree::start(runtime, vec![child])));
+    }
+    let done =
+        |board: &Board| board.statuses().iter().find(|part| part.name == noop::DOMAIN).map_or(0, |part| part.done);
+    while trees.iter().map(|(_, board, _)| done(board)).sum::<u64>() < count as u64 {
         // A poll, not a wait for something: the figure is exact to its length.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -118,8 +140,11 @@ async fn one_round(jobs: &Jobs, config: &Config, threads: Threads) -> Result<Rou
     latencies.sort();
     let at = |fraction: f64| latencies[((latencies.len() - 1) as f64 * fraction) as usize].as_secs_f64() * 1e3;
     let round = Round { enqueued_per_second, drained_per_second, start_p50_ms: at(0.5), start_p99_ms: at(0.99) };
-    tree.shutdown(Duration::from_secs(10)).await;
-    drop(tree);
+    for (of_node, _, tree) in trees {
+        tree.shutdown(Duration::from_secs(10)).await;
+        drop(tree);
+        of_node.close().await;
+    }
     drop(ledger);
     store.close().await;
     drop(store);

@@ -6,6 +6,8 @@
 
 mod catalog;
 mod jobs;
+mod rows;
+mod sandbox;
 
 use std::path::{Path, PathBuf};
 
@@ -29,12 +31,15 @@ pub enum Command {
     Jobs(jobs::Jobs),
     /// Sync a large catalogue from a sandbox in a process of its own: first, and with nothing changed
     Catalog(catalog::Bundles),
+    /// Sync plain rows of fifteen columns into PostgreSQL, beside COPY of the same rows
+    Rows(rows::Rows),
 }
 
 pub fn execute(args: Args, context: Context) -> Result<(), Failure> {
     match args.command {
         Command::Jobs(args) => jobs::execute(args, context),
         Command::Catalog(args) => catalog::execute(args, context),
+        Command::Rows(args) => rows::execute(args, context),
     }
 }
 
