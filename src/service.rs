@@ -42,7 +42,7 @@ use crate::schedule::scheduler::{Scheduler, SchedulesHandle};
 use crate::schedule::upkeep::{HealthProbe, Upkeep};
 use crate::schedule::when::WhenError;
 use crate::service::door::TreeDoor;
-use crate::service::opening::{open_copy, scratch};
+use crate::service::opening::{open_copy, open_unchanged, scratch};
 use crate::service::rates::Rates;
 use crate::service::settings::{
     burst, catalog_settings, domain_settings, football_settings, objects_settings, products_settings, schedules,
@@ -103,6 +103,10 @@ pub enum StartError {
     /// The place among the nodes could not be taken.
     Join(LedgerError),
     Scratch(std::io::Error),
+    /// A dry run would have to change the schema.
+    Pending {
+        migrations: usize,
+    },
     Upstream(UpstreamError),
     Schedule {
         name: String,
@@ -120,6 +124,12 @@ impl fmt::Display for StartError {
             StartError::Join(error) => write!(f, "join the nodes: {error}"),
             StartError::Objects(error) => error.fmt(f),
             StartError::Scratch(error) => write!(f, "cannot make a folder for the dry run's ledger: {error}"),
+            StartError::Pending { migrations } => {
+                write!(
+                    f,
+                    "a dry run changes nothing, and {migrations} migrations are pending: run longshore migrate first"
+                )
+            }
             StartError::Upstream(error) => error.fmt(f),
             StartError::Schedule { name, error } => write!(f, "schedule {name}: {error}"),
             StartError::Bind(error) => error.fmt(f),
@@ -164,12 +174,10 @@ impl Service {
             // A dry run makes no file where there is none: nothing is in the store then.
             (Some((scratch, _)), StoreUrl::Sqlite(path)) if !path.exists() => Arc::new(scratch.clone()),
             (Some((_, folder)), StoreUrl::Sqlite(path)) => Arc::new(open_copy(path, folder.path(), &clock)?),
-            (_, _) => open_store(config, &clock, process.clone()).await?,
+            (Some(_), StoreUrl::Postgres(_)) => open_unchanged(config, &clock, process.clone()).await?,
+            (None, _) => open_store(config, &clock, process.clone()).await?,
         };
         let ledger = scratch.as_ref().map_or_else(|| store.ledger(), |(scratch, _)| scratch.ledger());
-        if !parts.dry_run {
-            join(config, parts, &*store).await?;
-        }
         let runtime = Runtime { process, ..Runtime::new(ledger.clone(), clock.clone(), threads) };
 
         let scheduler = Scheduler::new(schedules(config)?, store.clone(), clock.clone());
@@ -249,6 +257,10 @@ impl Service {
             children.push(http_child(server, &runtime));
         }
         children.extend(domains);
+        // Last of all that can fail: a second start by mistake must not take the place of the one that runs.
+        if !parts.dry_run {
+            join(config, parts, &runtime.process, &*store).await?;
+        }
         let tree = Tree::start(runtime, children);
         tree_slot.set(tree.clone());
         Ok(Service { tree, store, ledger, admin, address, schedules, upkeep, rates, replaced, scratch })
@@ -305,11 +317,9 @@ const LEAVE: Duration = Duration::from_secs(2);
 const CLOSE: Duration = Duration::from_secs(3);
 
 /// Takes this process's place among the nodes, where there are any.
-async fn join(config: &Config, parts: Parts, store: &dyn Store) -> Result<(), StartError> {
-    let mut name = opening::node_name(config);
-    if parts.passing {
-        name = format!("{name}.{}", std::process::id());
-    }
+async fn join(config: &Config, parts: Parts, process: &str, store: &dyn Store) -> Result<(), StartError> {
+    // A passing one is named after its start: in containers of one name all have one pid as well.
+    let name = if parts.passing { process.to_owned() } else { opening::node_name(config) };
     let given_back = store.join(&name).await.map_err(StartError::Join)?;
     if given_back > 0 {
         tracing::info!(node = name, jobs = given_back, "what the last process of this node had is waiting again");

@@ -1,6 +1,6 @@
 //! Several nodes on one PostgreSQL: nothing is lost and nothing doubled, whoever is killed (invariants 1, 4 and 9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longshore::sandbox::Dials;
@@ -175,4 +175,40 @@ fn a_second_process_of_the_same_name_takes_the_place_and_the_first_ends() {
     assert_eq!(ended.code, Some(78), "{ended}");
     ended.one_error(&["another process took the name of this node"]);
     nodes.stop();
+}
+
+#[test]
+fn a_second_start_that_fails_leaves_the_first_in_its_place() {
+    let server = Server::shared();
+    let url = server.database();
+    let name = database(&url).to_owned();
+    let world = World::new(50).on(url).set("node.heartbeat", "200ms").set("node.lapse", "1500ms");
+    let first = world.start(&["run"]);
+    let address = first.address();
+    let second = world.run(&["--set", &format!("service.listen={address}"), "run"]);
+    second.expect(69);
+    assert!(second.to_string().contains("in use"), "{second}");
+    // Longer than the first would need to hear that it was replaced.
+    let beats = "SELECT process || ' ' || heartbeat_at FROM nodes";
+    let mut seen = BTreeSet::new();
+    until("three heartbeats more", || {
+        seen.insert(server.psql(&name, beats));
+        (seen.len() > 3).then_some(())
+    });
+    assert_eq!(server.psql(&name, "SELECT count(*) FROM nodes"), "1");
+    first.stop();
+}
+
+#[test]
+fn a_dry_run_changes_no_schema() {
+    let server = Server::shared();
+    let url = server.database();
+    let name = database(&url).to_owned();
+    let world = World::new(50).on(url);
+    let refused = world.run(&["sync", "catalog", "--dry-run"]);
+    refused.expect(69);
+    assert!(refused.to_string().contains("run longshore migrate first"), "{refused}");
+    assert_eq!(server.psql(&name, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+    world.run(&["migrate"]).expect(0);
+    world.run(&["sync", "catalog", "--dry-run"]).expect(0);
 }

@@ -153,3 +153,14 @@ fn check_says_which_table_others_can_read() {
         assert!(store["text"].as_str().unwrap().contains(told), "{told} is not in {store}");
     }
 }
+
+#[test]
+fn a_pooler_that_is_not_in_the_settings_is_told_as_one() {
+    let server = Server::shared();
+    let direct = server.database();
+    let bouncer = PgBouncer::before(&server);
+    let world = World::new(50).on(bouncer.url(name_of(&direct)));
+    let refused = world.run(&["migrate"]);
+    refused.expect(69);
+    assert!(refused.to_string().contains("store.pooler"), "{refused}");
+}

@@ -11,7 +11,7 @@ use longshore::domains::catalog::GROUPS;
 use longshore::store::batch::{Batch, Cell, Rows};
 use longshore::store::migrations::{POSTGRES, SQLITE};
 use longshore::store::postgres::{OpenError, Pooler, PostgresStore, Settings, status};
-use longshore::store::{Committed, Store};
+use longshore::store::{Beat, Committed, Store};
 use longshore_actors::checkpoint::{Counts, Part};
 use longshore_actors::clock::Timestamp;
 use longshore_actors::domain::Delivery;
@@ -128,7 +128,7 @@ fn every_migration_of_postgresql_is_listed() {
     assert_eq!(found, known);
 }
 
-/// The same tables with the same columns in the same order, but for what only nodes that share a ledger need.
+/// The same tables and views with the same columns in the same order, but for what only nodes that share a ledger need.
 #[tokio::test]
 async fn the_two_schemas_are_twins() {
     let sqlite = rusqlite::Connection::open_in_memory().unwrap();
@@ -139,7 +139,7 @@ async fn the_two_schemas_are_twins() {
         .prepare(
             "SELECT tables.name || '|' || group_concat(columns.name, ',' ORDER BY columns.cid)
              FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns
-             WHERE tables.type = 'table' GROUP BY tables.name",
+             WHERE tables.type IN ('table', 'view') GROUP BY tables.name",
         )
         .unwrap();
     let here: BTreeSet<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -755,4 +755,118 @@ async fn the_ledger_works_behind_a_pooler_that_hands_connections_on() {
     hot_path(&one, 0).await;
     one.close().await;
     two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_connections_are_all_busy_is_no_dead_one() {
+    let server = Server::shared();
+    let url = server.database();
+    let lapse = Duration::from_secs(2);
+    let named =
+        |process: &str| Settings { process: process.into(), connections: 1, heartbeat_lapse: lapse, ..settings(&url) };
+    let busy = PostgresStore::open(named("busy-1"), NOW).await.unwrap();
+    busy.join("busy").await.unwrap();
+    busy.heartbeat().await.unwrap();
+    let holder = server.holder(database_of(&url), "BEGIN; LOCK TABLE meta");
+    let probe = tokio::spawn({
+        let busy = busy.clone();
+        async move { busy.probe(NOW).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+        AND datname = current_database()";
+    while server.psql(database_of(&url), waiting) == "0" {
+        tokio::task::yield_now().await;
+    }
+    // Its one connection waits; its heart has another.
+    assert_eq!(busy.heartbeat().await, Ok(Beat::Alive { nodes: 1 }));
+    drop(holder);
+    probe.await.unwrap().unwrap();
+    busy.close().await;
+}
+
+#[tokio::test]
+async fn after_an_outage_nobody_is_taken_for_dead_before_all_had_time_to_beat() {
+    let server = Server::shared();
+    let url = server.database();
+    let proxy = Proxy::new(server.port()).await;
+    let lapse = Duration::from_millis(900);
+    let own = Settings { process: "back-1".into(), heartbeat_lapse: lapse, ..settings(&proxy.through(&url)) };
+    let store = PostgresStore::open(own, NOW).await.unwrap();
+    store.join("back").await.unwrap();
+    store.heartbeat().await.unwrap();
+    store.enqueue(vec![job()], NOW).await.unwrap();
+    store.claim(claim("other-1/1", 1)).await.unwrap();
+    server.psql(
+        database_of(&url),
+        "INSERT INTO nodes (name, process, version, started_at, heartbeat_at)
+            VALUES ('other', 'other-1', '1', now(), now() - interval '1 hour')",
+    );
+    proxy.set(Wire::Silent);
+    assert!(matches!(store.heartbeat().await, Err(LedgerError::Unavailable(_))));
+    proxy.set(Wire::Whole);
+    let lapsed = || store.rescue(Rescue::Lapsed { now: NOW });
+    assert_eq!(lapsed().await, Ok(0), "it has not beaten itself");
+    assert_eq!(again(|| store.heartbeat()).await, Beat::Alive { nodes: 1 });
+    assert_eq!(lapsed().await, Ok(0), "the other may be about to");
+    let mut taken = 0;
+    while taken == 0 {
+        taken = again(lapsed).await;
+    }
+    assert_eq!(taken, 1, "and then it is dead");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_a_node_that_left_had_is_anybodys_at_once() {
+    let server = Server::shared();
+    let url = server.database();
+    let named = |process: &str| Settings { process: process.into(), ..settings(&url) };
+    let (one, other) = (PostgresStore::open(named("one-1"), NOW).await.unwrap(), open(&url).await);
+    one.join("one").await.unwrap();
+    one.enqueue(vec![job()], NOW).await.unwrap();
+    one.claim(claim("one-1/1", 1)).await.unwrap();
+    one.leave().await.unwrap();
+    assert_eq!(other.claim(claim("here-1/1", 5)).await.unwrap().len(), 1);
+    one.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_put_fails_alone() {
+    let server = Server::shared();
+    let store = open(&server.database()).await;
+    // Longer than a key of an index may be, and what no compression makes small.
+    let long: String = (0..100_u32).map(|n| blake3::hash(&n.to_le_bytes()).to_hex().to_string()).collect();
+    let puts = (0..40).map(|n| {
+        let key = if n == 20 { long.clone() } else { format!("k{n}") };
+        store.enqueue(vec![job().unique(key, UniqueScope::UntilCompleted)], NOW)
+    });
+    let answers = join_all(puts).await;
+    let failed: Vec<usize> = (0..40).filter(|n| answers[*n].is_err()).collect();
+    assert_eq!(failed, [20]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_had_in_time_is_no_fault_of_the_job() {
+    let server = Server::shared();
+    let url = server.database();
+    let database = database_of(&url);
+    let first = open(&url).await;
+    server.psql(database, &format!("ALTER DATABASE {database} SET lock_timeout = '100ms'"));
+    let store = open(&url).await;
+    let job = start(&store).await;
+    let holder = server.holder(database, "BEGIN; LOCK TABLE catalog_groups");
+    let mut writer = store.writer().await.unwrap();
+    let mut rows = Rows::new(&GROUPS);
+    rows.push(vec![Cell::Text("a".into()), Cell::Null, Cell::Null], vec![]);
+    let batch = Batch { rows: vec![rows], ..Batch::default() };
+    let delivery = Arc::new(Delivery { batch, receipt: Receipt::new(job.lease, Part::Page(0)), received: 1 });
+    let answer = writer.commit(delivery.clone(), NOW).await;
+    assert!(matches!(answer, Err(LedgerError::Unavailable(_))), "{answer:?}");
+    drop(holder);
+    let mut writer = store.writer().await.unwrap();
+    writer.commit(delivery, NOW).await.unwrap();
+    first.close().await;
+    store.close().await;
 }

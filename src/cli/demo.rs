@@ -94,6 +94,7 @@ fn demo_config(args: &Args, mut config: Config, sandbox: &Handle) -> Result<Conf
     point(&mut football.domain, sandbox.football_url(), sandbox, args.faults);
     point(&mut products.domain, sandbox.promidata_url(), sandbox, args.faults);
     products.own.profile = Some(Secret::new(promidata::PROFILE));
+    (products.own.suppliers, products.own.suppliers_skip) = Default::default();
     // Nothing is to be saved here, and the same day may see many demos.
     football.own.daily_quota = football.own.daily_quota.max(10_000);
     Ok(config)

@@ -114,6 +114,7 @@ impl From<StartError> for Failure {
             | StartError::Database(_)
             | StartError::Join(_)
             | StartError::Scratch(_)
+            | StartError::Pending { .. }
             | StartError::Bind(BindError::InUse(_) | BindError::Io(..)) => Exit::Unavailable,
             StartError::Upstream(_) | StartError::Schedule { .. } => Exit::Config,
             StartError::Objects(_) | StartError::Bind(BindError::Open(_) | BindError::EmptyToken) => Exit::Config,

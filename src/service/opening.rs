@@ -45,6 +45,19 @@ pub async fn open_store(config: &Config, clock: &Clock, process: Arc<str>) -> Re
     }
 }
 
+/// Opens the configured store for one who may not change its schema.
+pub(super) async fn open_unchanged(
+    config: &Config,
+    clock: &Clock,
+    process: Arc<str>,
+) -> Result<Arc<dyn Store>, StartError> {
+    let pending = migrations(config, clock).await?.iter().filter(|status| status.applied_at.is_none()).count();
+    if pending > 0 {
+        return Err(StartError::Pending { migrations: pending });
+    }
+    open_store(config, clock, process).await
+}
+
 /// The migrations of the configured store, without changing anything.
 pub async fn migrations(config: &Config, clock: &Clock) -> Result<Vec<Status>, StartError> {
     match &config.store.url {

@@ -76,7 +76,8 @@ impl Dial {
             // from end to end.
             options.push_str(&format!(
                 "-c statement_timeout={timeout} -c default_transaction_isolation=read\\ committed \
-                 -c plan_cache_mode=force_custom_plan"
+                 -c plan_cache_mode=force_custom_plan -c idle_in_transaction_session_timeout={timeout} \
+                 -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=2"
             ));
             config.options(options);
         }

@@ -5,7 +5,7 @@
 //! server's message and code, never a value.
 
 use longshore_actors::ledger::LedgerError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 /// Why an operation did not come to its end.
 #[derive(Debug)]
@@ -64,7 +64,11 @@ pub fn is_outage(error: &tokio_postgres::Error) -> bool {
     };
     // Connection exceptions, lack of resources (disk, memory, connections), the operator's intervention, system errors;
     // and a server that has become a replica.
-    ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+    let ends_the_session = error
+        .as_db_error()
+        .is_some_and(|said| matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic)));
+    ends_the_session
+        || ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class))
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 

@@ -52,6 +52,7 @@ mod tls;
 mod work;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_actors::checkpoint::Counts;
@@ -63,6 +64,7 @@ use longshore_actors::ledger::{
     Record, Released, Rescue, Retention, Stats, Wake,
 };
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 pub use crate::store::postgres::open::{OpenError, Pooler, Settings, status};
@@ -90,6 +92,17 @@ pub struct PostgresStore {
     parts: Arc<Parts>,
 }
 
+/// Whether the silence of a node says that it is dead. After an outage it does not, until each had the time to beat:
+/// who came back first would take what all others, and it itself, are at work on.
+#[derive(Clone, Copy, Debug, Default)]
+enum Patience {
+    #[default]
+    Over,
+    /// This node's own heartbeat did not come through.
+    Outage,
+    Until(Instant),
+}
+
 /// What runs beside the handles, and ends with the last of them.
 #[derive(Debug)]
 struct Parts {
@@ -97,7 +110,29 @@ struct Parts {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Its name among the nodes, once it has joined them.
     node: OnceLock<String>,
+    /// The heartbeat's own connection: a pool that is busy must not pass for death.
+    pulse: Mutex<Option<Session>>,
+    patience: Mutex<Patience>,
     _closing: DropGuard,
+}
+
+impl Parts {
+    fn heard(&self, alive: bool, lapse: Duration) {
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        *patience = match (*patience, alive) {
+            (_, false) => Patience::Outage,
+            (Patience::Outage, true) => Patience::Until(Instant::now() + lapse),
+            (patience, true) => patience,
+        };
+    }
+
+    fn is_patient(&self) -> bool {
+        match *self.patience.lock().unwrap_or_else(PoisonError::into_inner) {
+            Patience::Over => false,
+            Patience::Outage => true,
+            Patience::Until(end) => Instant::now() < end,
+        }
+    }
 }
 
 impl PostgresStore {
@@ -115,7 +150,14 @@ impl PostgresStore {
             tasks.push(tokio::spawn(tell::run(shared.clone())));
         }
         let closing = shared.closing.clone().drop_guard();
-        let parts = Parts { recorder, tasks: Mutex::new(tasks), node: OnceLock::new(), _closing: closing };
+        let parts = Parts {
+            recorder,
+            tasks: Mutex::new(tasks),
+            node: OnceLock::new(),
+            pulse: Default::default(),
+            patience: Default::default(),
+            _closing: closing,
+        };
         Ok(PostgresStore { shared, parts: Arc::new(parts) })
     }
 
@@ -133,6 +175,11 @@ impl PostgresStore {
     pub async fn remove_database(&self, name: &str) -> Result<(), LedgerError> {
         let name = name.to_owned();
         self.shared.run(move |session| Box::pin(async move { scratch::remove(session, &name).await })).await
+    }
+
+    /// Runs statements of the program's own.
+    pub async fn run_sql(&self, sql: &'static str) -> Result<(), LedgerError> {
+        self.shared.run(move |session| Box::pin(async move { Ok(session.client().batch_execute(sql).await?) })).await
     }
 
     /// Rows a second that COPY brings into tables like these; see [`scratch`].
@@ -191,6 +238,7 @@ impl Ledger for PostgresStore {
     }
 
     async fn release(&self, now: Timestamp) -> Result<Released, LedgerError> {
+        self.shared.forget_due();
         let released = self.shared.run(move |session| Box::pin(claim::release(session, now))).await;
         let (released, effects) = released?;
         self.shared.publish(&effects);
@@ -205,6 +253,7 @@ impl Ledger for PostgresStore {
                 let own = self.give_back(Lost::Incarnation { domain: domain.clone(), but: but.clone() }).await?;
                 Ok(own + self.give_back(Lost::DeadProcess { domain, but, lapse }).await?)
             }
+            Rescue::Lapsed { .. } if self.parts.is_patient() => Ok(0),
             Rescue::Lapsed { now } => self.give_back(Lost::Lapsed { now, lapse }).await,
         }
     }
@@ -382,14 +431,30 @@ impl Store for PostgresStore {
     async fn heartbeat(&self) -> Result<Beat, LedgerError> {
         let Some(name) = self.parts.node.get().cloned() else { return Ok(Beat::Alive { nodes: 1 }) };
         let (process, lapse) = (self.shared.settings.process.clone(), self.shared.settings.heartbeat_lapse);
-        let beat =
-            self.shared.run(move |session| Box::pin(async move { nodes::beat(session, &name, &process, lapse).await }));
-        beat.await
+        let beat = async {
+            let pulse = || self.parts.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = pulse().take().filter(|session| !session.client().is_closed());
+            let session = match held {
+                Some(session) => session,
+                None => self.shared.connect_own().await?,
+            };
+            let beat = nodes::beat(&session, &name, &process, lapse).await?;
+            *pulse() = Some(session);
+            Ok::<_, error::OpError>(beat)
+        };
+        // Two more tries must fit in before the others count this node as dead.
+        let beat = match tokio::time::timeout(lapse / 3, beat).await {
+            Ok(beat) => beat.map_err(LedgerError::from),
+            Err(_) => Err(LedgerError::Unavailable(format!("no answer within {:?}", lapse / 3))),
+        };
+        self.parts.heard(beat.is_ok(), lapse);
+        beat
     }
 
     async fn leave(&self) -> Result<(), LedgerError> {
         let Some(name) = self.parts.node.get().cloned() else { return Ok(()) };
         let process = self.shared.settings.process.clone();
+        self.rescue_process(&process).await?;
         self.shared.run(move |session| Box::pin(async move { nodes::leave(session, &name, &process).await })).await
     }
 

@@ -37,10 +37,10 @@ LIMIT 1";
 /// What stands between the program and the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooler {
-    /// Nothing, or a pooler that leaves a client its connection: statements stay prepared.
+    /// Nothing: statements stay prepared. Poolers refuse what is set with the connection.
     #[default]
     Session,
-    /// A pooler that hands the connection on after each transaction: nothing of a session is used.
+    /// A pooler, such as one that hands the connection on after each transaction: nothing of a session is used.
     Transaction,
 }
 
@@ -111,6 +111,8 @@ pub enum OpenError {
     ReadOnly { place: Place, reason: &'static str },
     #[error("user {} may not use database {} at {place}: {reason}", place.user, place.database)]
     Privileges { place: Place, reason: String },
+    #[error("{place} is no PostgreSQL but a pooler: {reason}: set store.pooler to \"transaction\"")]
+    Pooler { place: Place, reason: String },
     #[error("no encrypted connection to PostgreSQL at {place}: {reason}: check sslmode and sslrootcert in store.url")]
     Tls { place: Place, reason: String },
     #[error("{0}")]
@@ -143,6 +145,8 @@ impl OpenError {
             OpenError::Privileges { place, reason }
         } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
             OpenError::ReadOnly { place, reason: "it is read-only" }
+        } else if *code == SqlState::PROTOCOL_VIOLATION && reason.contains("startup parameter") {
+            OpenError::Pooler { place, reason }
         } else if ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)) {
             OpenError::Unreachable { place, reason }
         } else {

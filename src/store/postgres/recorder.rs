@@ -127,6 +127,7 @@ async fn serve<T>(shared: Arc<Shared>, mut line: mpsc::Receiver<T>, settle: impl
             () = shared.closing.cancelled(), if !closing => {
                 closing = true;
                 line.close();
+                continue;
             }
         }
         // A bug in one group must not end the task: its callers are left without an answer, and the next are served.
@@ -227,9 +228,16 @@ async fn settle_puts(shared: &Shared, group: Vec<Put>) {
                 let _ = put.reply.send(Ok(own));
             }
         }
-        Err(error) => {
+        // Nobody's fault and everybody's; and it may have been committed.
+        Err(error @ LedgerError::Unavailable(_)) => {
             for put in group {
                 let _ = put.reply.send(Err(error.clone()));
+            }
+        }
+        Err(_) => {
+            for own in group {
+                let answer = put(shared, &dated(&own.drafts, own.now)).await;
+                let _ = own.reply.send(answer);
             }
         }
     }

@@ -154,6 +154,11 @@ impl Shared {
         self.answered(done)
     }
 
+    /// What is due is looked up anew: until that is known, whatever is put off wakes.
+    pub fn forget_due(&self) {
+        *self.known_due.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Wakes whoever waits in this process, and tells the other nodes.
     pub fn publish(&self, effects: &Effects) {
         let process = &*self.settings.process;
