@@ -579,3 +579,169 @@ fn the_profile_is_told_nowhere_not_even_when_all_is_logged() {
     refused.expect(1);
     assert!(message(&refused).contains("check domains.products.profile"), "{refused}");
 }
+
+fn doc(feed: &Feed, sku: &str, children: Value) {
+    feed.put(
+        &path_of(sku),
+        json!({ "Sku": sku, "ANumber": "A23", "ProductDetails": {}, "ChildProducts": children }).to_string(),
+    );
+}
+
+fn child_doc(feed: &Feed, sku: &str, image: &str) -> Value {
+    json!({ "Sku": sku, "ANumber": "A23", "ProductDetails": { "en": { "Name": "x", "Image": { "Url": feed.image_url(image) } } } })
+}
+
+#[test]
+fn a_variant_without_a_sku_removes_nobody() {
+    let feed = Feed::start();
+    feed.image("a", png("a"));
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "a"), child_doc(&feed, "A23-1-20", "a")]));
+    feed.list(&["A23-1"]);
+    let world = world(&feed);
+    sync(&world, &[]).expect(0);
+    let mut odd = child_doc(&feed, "A23-1-20", "a");
+    odd["Sku"] = json!({ "Value": "A23-1-20" });
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "a"), odd]));
+    feed.list(&["A23-1"]);
+    sync(&world, &[]);
+    assert_eq!((live(&world, "product_variants"), live(&world, "media_links")), (2, 2));
+}
+
+#[test]
+fn a_variant_that_does_not_fit_keeps_its_row_and_its_pictures() {
+    let feed = Feed::start();
+    feed.image("a", png("a"));
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "a"), child_doc(&feed, "A23-1-20", "a")]));
+    feed.list(&["A23-1"]);
+    let world = world(&feed);
+    sync(&world, &[]).expect(0);
+    let mut odd = child_doc(&feed, "A23-1-20", "a");
+    odd["NonLanguageDependedProductDetails"] = json!("nothing");
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "a"), odd]));
+    feed.list(&["A23-1"]);
+    sync(&world, &[]);
+    assert_eq!((live(&world, "product_variants"), live(&world, "media_links")), (2, 2));
+}
+
+#[test]
+fn a_language_nobody_can_read_keeps_the_pictures() {
+    let feed = Feed::start();
+    feed.image("a", png("a"));
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "a")]));
+    feed.list(&["A23-1"]);
+    let world = world(&feed);
+    sync(&world, &[]).expect(0);
+    let mut odd = child_doc(&feed, "A23-1-10", "a");
+    odd["ProductDetails"]["en"]["Image"] = json!("not an object");
+    doc(&feed, "A23-1", json!([odd]));
+    feed.list(&["A23-1"]);
+    sync(&world, &[]);
+    let told = world.rows().texts("SELECT reason FROM rejected_records").concat();
+    assert!(told.contains("nobody can read them"), "{told}");
+    assert_eq!((live(&world, "product_variants"), live(&world, "media_links")), (1, 1));
+}
+
+#[test]
+fn a_variant_that_moves_keeps_its_pictures() {
+    let feed = Feed::start();
+    feed.image("a", png("a"));
+    // The family that takes it in is worked on first: it stands first in the order of SKUs.
+    doc(&feed, "A23-1", json!([]));
+    doc(&feed, "A23-2", json!([child_doc(&feed, "A23-V", "a")]));
+    feed.list(&["A23-1", "A23-2"]);
+    let world = world(&feed).set("domains.products.jobs.family.concurrency", "1");
+    sync(&world, &[]).expect(0);
+    assert_eq!(live(&world, "media_links"), 1);
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-V", "a")]));
+    doc(&feed, "A23-2", json!([]));
+    feed.list(&["A23-1", "A23-2"]);
+    sync(&world, &[]).expect(0);
+    sync(&world, &[]).expect(0);
+    assert_eq!(world.rows().texts("SELECT product_sku FROM product_variants WHERE removed_at IS NULL"), ["A23-1"]);
+    assert_eq!(live(&world, "media_links"), 1);
+}
+
+#[test]
+fn a_late_retry_does_not_overwrite_a_newer_picture() {
+    let feed = Feed::start();
+    feed.image("new", png("new"));
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "old")]));
+    feed.list(&["A23-1"]);
+    let world = world(&feed);
+    sync(&world, &[]);
+    assert_eq!(failed(&world, "image").len(), 1);
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "new")]));
+    feed.list(&["A23-1"]);
+    sync(&world, &[]).expect(0);
+    let shown = || world.rows().texts("SELECT url FROM media_links WHERE removed_at IS NULL").remove(0);
+    assert!(shown().ends_with("/new"));
+    feed.image("old", png("old"));
+    world.run(&["jobs", "retry", "--failed"]).expect(0);
+    let service = world.start(&["run"]);
+    until("all ended", || {
+        (world.rows().number("SELECT count(*) FROM jobs WHERE state IN ('waiting','active','delayed','failed')") == 0)
+            .then_some(())
+    });
+    service.stop();
+    assert!(shown().ends_with("/new"), "{}", shown());
+}
+
+#[test]
+fn a_picture_that_failed_comes_with_a_retry() {
+    let feed = Feed::start();
+    doc(&feed, "A23-1", json!([child_doc(&feed, "A23-1-10", "late")]));
+    feed.list(&["A23-1"]);
+    let world = world(&feed);
+    sync(&world, &[]);
+    feed.image("late", png("late"));
+    sync(&world, &[]).expect(0);
+    assert_eq!(live(&world, "media_links"), 0, "its family has not changed");
+    world.run(&["jobs", "retry", "--failed", "--kind", "products.image"]).expect(0);
+    let service = world.start(&["run"]);
+    until("the picture stands", || (live(&world, "media_links") == 1).then_some(()));
+    service.stop();
+}
+
+#[test]
+fn a_long_address_does_not_hold_up_its_family_in_postgresql() {
+    let server = crate::support::postgres::Server::shared();
+    let url = server.database();
+    let feed = Feed::start();
+    // A picture within its address, as base64: what no compression makes small.
+    let mut text = String::from("data:image/png;base64,");
+    for n in 0..100u32 {
+        text += &blake3::hash(&n.to_le_bytes()).to_hex();
+    }
+    doc(
+        &feed,
+        "A23-1",
+        json!([{ "Sku": "A23-1-10", "ANumber": "A23", "ProductDetails": { "en": { "Name": "x", "Image": { "Url": text } } } }]),
+    );
+    feed.list(&["A23-1"]);
+    let world = world(&feed).on(url.clone());
+    let ended = world.run(&["sync", "products", "--json", "--param", "supplier=A23"]);
+    let rows = crate::support::rows::Rows::on(&server, &url);
+    assert_eq!(rows.number("SELECT count(*) FROM products"), 1, "{ended}");
+}
+
+#[test]
+fn pictures_out_of_reach_do_not_hold_up_the_next_sync() {
+    use crate::support::http;
+    let feed = Feed::start();
+    feed.family("A23-1", &["1"], &["http://127.0.0.1:1/x.png"]);
+    feed.list(&["A23-1"]);
+    let world = world(&feed).set("domains.products.hosts", "127.0.0.1:1");
+    let service = world.start(&["run"]);
+    let address = service.address();
+    let put = || {
+        let body = json!({ "domain": "products", "kind": "products.supplier", "params": {} });
+        http::ask(&address, "POST", "/api/v1/jobs", &body.to_string()).unwrap();
+    };
+    put();
+    until("the first", || (live(&world, "product_variants") == 1).then_some(()));
+    feed.family("A23-1", &["1", "2"], &["http://127.0.0.1:1/x.png"]);
+    feed.list(&["A23-1"]);
+    put();
+    until("the next sync's family", || (live(&world, "product_variants") == 2).then_some(()));
+    service.stop();
+}

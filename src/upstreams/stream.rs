@@ -221,7 +221,12 @@ impl Stream {
         while body.len() < REFUSAL_BYTES {
             let Some(response) = &mut self.response else { break };
             let deadline = self.started + self.upstream.inner.settings.timeout;
-            match tokio::time::timeout_at(deadline, response.chunk()).await {
+            let piece = tokio::select! {
+                biased;
+                () = self.upstream.inner.phases.reached(Phase::Stop) => break,
+                piece = tokio::time::timeout_at(deadline, response.chunk()) => piece,
+            };
+            match piece {
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
                 // It only explains; what of it came will do.
                 Ok(Ok(None) | Err(_)) | Err(_) => break,
@@ -424,5 +429,19 @@ mod tests {
         let (next, ()) = tokio::join!(stream.next(), async { phases.enter(Phase::Stop) });
         assert_eq!(next.unwrap_err(), Fault::Cancelled);
         assert_eq!(counts(&upstream), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn stop_ends_a_refusal() {
+        let hung = Answer::Hang(b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\nabc".to_vec());
+        let server = Server::start(vec![hung]).await;
+        let phases = Phases::default();
+        let settings =
+            UpstreamSettings { timeout: Duration::from_secs(20), ..UpstreamSettings::new("feed", server.url.clone()) };
+        let upstream = Upstream::new(settings, phases.clone(), Events::new(1)).unwrap();
+        let stream = open(&upstream, url(&server)).await.unwrap();
+        let started = std::time::Instant::now();
+        let (_, ()) = tokio::join!(stream.refusal(), async { phases.enter(Phase::Stop) });
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 }

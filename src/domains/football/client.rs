@@ -433,4 +433,16 @@ mod tests {
             assert!(matches!(client.ask(Request::Leagues).await, Err(Fault::Fail { .. })));
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_midnight_the_header_counts_anew() {
+        let midnight = NOON.plus(HALF_A_DAY + Duration::from_secs(1));
+        let Bench { client, transport, _folder, .. } =
+            bench(midnight, 100, || Raw { day_left: Some(0), ..said(REQUESTS) });
+        for _ in 0..2 {
+            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(Request::Leagues).await else { panic!() };
+            assert_eq!(retry_in, Some(CLOCKS));
+        }
+        assert_eq!(*transport.calls.lock().unwrap(), 2);
+    }
 }

@@ -92,7 +92,8 @@ struct League {
     kind: &'static str,
     logo: Option<String>,
     country: CountryRecord,
-    seasons: Vec<Season>,
+    /// `None`: nothing is said of them, and those that stand stay.
+    seasons: Option<Vec<Season>>,
 }
 
 #[derive(Debug)]
@@ -133,12 +134,13 @@ impl Page {
         // The list comes in any order. Of two new leagues that want one slug the elder gets it; of two records with
         // one id the last wins.
         leagues.sort_by_key(|league| league.id);
-        let taken: HashSet<i64> = leagues.iter().map(|league| league.id).collect();
+        let told = leagues.iter().filter(|league| league.seasons.is_some());
+        let taken: HashSet<i64> = told.map(|league| league.id).collect();
         let mut slugs = standing.slugs.clone();
         let mut countries = BTreeMap::new();
         for mut league in leagues {
             let slug = slugs.of(league.id, &league.country.name, &league.name);
-            for season in std::mem::take(&mut league.seasons) {
+            for season in league.seasons.take().unwrap_or_default() {
                 self.season(league.id, season);
             }
             self.league(league, slug, &mut countries);
@@ -146,7 +148,7 @@ impl Page {
         for country in countries.into_values() {
             self.country(country);
         }
-        // Seasons of leagues that are not read here stand and fall with their league.
+        // Seasons of leagues that are not read here, or without them, stand and fall with their league.
         let others = standing.seasons.iter().filter(|(league, _)| !taken.contains(league));
         self.seen.extend(others.flat_map(|(_, seasons)| seasons.iter().cloned()));
     }
@@ -273,7 +275,7 @@ fn read_league(raw: &str) -> Result<League, String> {
         kind,
         logo: nonempty(league.logo),
         country: checked_country(country)?,
-        seasons: seasons.unwrap_or_default().into_iter().map(checked_season).collect::<Result<_, _>>()?,
+        seasons: seasons.map(|list| list.into_iter().map(checked_season).collect()).transpose()?,
     })
 }
 
@@ -507,5 +509,15 @@ mod tests {
         let seasons = rows(&done, &SEASONS);
         let twice = seasons.as_array().unwrap().iter().filter(|season| season["league_id"] == 542);
         assert_eq!(twice.map(|season| &season["year"]).collect::<Vec<_>>(), [2021, 2021]);
+    }
+
+    #[test]
+    fn a_league_without_a_list_of_seasons_keeps_those_that_stand() {
+        let bare = r#"{"league":{"id":1,"name":"Cup","type":"Cup","logo":null},"country":{"name":"Wales","code":"GB","flag":null}}"#;
+        let mut answer = answer(Request::Leagues, &format!(r#"{{"response":[{bare}]}}"#));
+        answer.standing.seasons.insert(1, vec!["1/2024/2024-08-01".to_owned()]);
+        let done = transform(&answer);
+        assert_eq!(done.rejects.len(), 0);
+        assert!(done.batch.seen.contains(&"1/2024/2024-08-01".to_owned()), "{:?}", done.batch.seen);
     }
 }

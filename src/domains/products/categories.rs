@@ -81,8 +81,8 @@ pub fn transform(text: &str) -> Result<(Transformed<Batch>, u64), Fault> {
         Some(Err(_)) | None => return Err(Fault::fail("CAT.csv is empty")),
     };
     let (mut categories, mut order) = (HashMap::new(), Vec::new());
-    let (mut rejects, mut seen, mut received, mut short) = (Vec::new(), Vec::new(), 0, false);
-    for (number, record) in records.take(ROWS_MAX).enumerate() {
+    let (mut rejects, mut seen, mut received, mut short, mut hidden) = (Vec::new(), Vec::new(), 0, false, false);
+    for (number, record) in records.by_ref().take(ROWS_MAX).enumerate() {
         received += 1;
         let record = match record {
             Ok(record) => record,
@@ -92,6 +92,8 @@ pub fn transform(text: &str) -> Result<(Transformed<Batch>, u64), Fault> {
             }
         };
         short = record.len() < columns.count;
+        // A quotation mark that is not closed swallows the lines that follow.
+        hidden |= record.iter().any(|field| field.contains('\n'));
         match category(&record, &columns, number) {
             Ok((code, category)) => {
                 if categories.insert(code.clone(), category).is_none() {
@@ -106,14 +108,14 @@ pub fn transform(text: &str) -> Result<(Transformed<Batch>, u64), Fault> {
         }
     }
     let mut rows = Rows::new(&CATEGORIES);
-    let tree = Tree::new(&categories);
-    for code in order {
-        if let Some(category) = categories.get(&code) {
-            rows.push(tree.cells(&code, category), Vec::new());
+    let tree = Tree::new(&categories, &order);
+    for code in &order {
+        if let Some(category) = categories.get(code) {
+            rows.push(tree.cells(code, category), Vec::new());
         }
     }
     // A last line that is shorter than the header and has no end: whatever stood after it is gone.
-    let cut = short && !text.ends_with('\n');
+    let cut = hidden || short && !text.ends_with('\n') || records.next().is_some();
     let batch = Batch { rows: vec![rows], seen, ..Batch::default() };
     Ok((Transformed { rejects, ..Transformed::new(batch, received) }, received + u64::from(cut)))
 }
@@ -173,11 +175,15 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn new(categories: &'a HashMap<String, Category>) -> Self {
-        let named = categories.iter().flat_map(|(code, category)| {
-            category.names.iter().map(move |(language, name)| ((*language, name.as_str()), code.as_str()))
-        });
-        Self { categories, by_name: named.collect() }
+    /// Of two categories with one name the first in `order`, that of the file, is the parent.
+    fn new(categories: &'a HashMap<String, Category>, order: &'a [String]) -> Self {
+        let mut by_name = HashMap::new();
+        for (code, category) in order.iter().filter_map(|code| categories.get_key_value(code)) {
+            for (language, name) in &category.names {
+                by_name.entry((*language, name.as_str())).or_insert(code.as_str());
+            }
+        }
+        Self { categories, by_name }
     }
 
     fn parent(&self, code: &str, category: &'a Category) -> Option<&'a str> {
@@ -295,5 +301,21 @@ mod tests {
         assert_eq!(rejects, ["no code", "no name in any language", "the code has a slash", "no name in any language"]);
         assert_eq!(missing, 1);
         assert_eq!(tree("code;en\nA;Bags").2, 0, "a whole last line needs no end");
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_not_closed_hides_lines() {
+        let (_, _, missing) = tree("code;en\nA;Bags\nB;\"Caps\nC;Hats\nD;Shoes\n");
+        assert!(missing > 0, "C and D are swallowed and would be removed");
+    }
+
+    #[test]
+    fn too_many_rows_are_not_all_received() {
+        let mut text = String::from("code;en\n");
+        for n in 0..=ROWS_MAX {
+            text += &format!("C{n};n{n}\n");
+        }
+        let (rows, _, missing) = tree(&text);
+        assert!(missing > 0, "{} rows, one was not looked at", rows.len());
     }
 }

@@ -67,7 +67,7 @@ impl Promidata {
     pub fn hide(&self, text: &str) -> String {
         match self.inner.profile.is_empty() {
             true => text.to_owned(),
-            false => text.replace(self.inner.profile.expose(), PLACEHOLDER),
+            false => replace_in_any_case(text, self.inner.profile.expose(), PLACEHOLDER),
         }
     }
 
@@ -138,6 +138,19 @@ impl Promidata {
 /// What [`Promidata::text`] is asked for when it is the file of the categories.
 pub const CATEGORIES: &str = "the file of the categories";
 
+/// A GUID is the same in capitals. `word` is ASCII, so places in the lowered text are places in `text`.
+fn replace_in_any_case(text: &str, word: &str, with: &str) -> String {
+    let (lowered, word) = (text.to_ascii_lowercase(), word.to_ascii_lowercase());
+    let (mut out, mut rest) = (String::with_capacity(text.len()), 0);
+    for (at, found) in lowered.match_indices(&word) {
+        out.push_str(&text[rest..at]);
+        out.push_str(with);
+        rest = at + found.len();
+    }
+    out.push_str(&text[rest..]);
+    out
+}
+
 /// The answer if it is the file; gone is for good, whoever asks again.
 async fn found(stream: Stream, what: &str) -> Result<Stream, Fault> {
     match stream.status() {
@@ -185,5 +198,12 @@ mod tests {
             let told = to(sly).unwrap_err().to_string();
             assert!(!told.to_lowercase().contains("recognisable"), "{told}");
         }
+    }
+
+    #[test]
+    fn the_profile_is_hidden_in_any_case() {
+        let client = client();
+        let hidden = client.hide(&format!("http://127.0.0.1:9/Live/{}/A23/A23-1.json", PROFILE.to_lowercase()));
+        assert!(!hidden.to_lowercase().contains("recognisable"), "{hidden}");
     }
 }

@@ -34,8 +34,8 @@ const RAW_MAX: usize = 64 * 1024;
 
 type Cells = Vec<Cell>;
 
-/// The rows of a family. `images` are the places its document fills.
-pub fn transform(family: &model::Family, document: &str, images: &[Placed]) -> Transformed<Batch> {
+/// The rows of a family. `images` are the places its document fills, `unread` what may be more of them.
+pub fn transform(family: &model::Family, document: &str, images: &[Placed], unread: u64) -> Transformed<Batch> {
     let record: Record<'_> = match checked(family, document) {
         Ok(record) => record,
         Err(reason) => {
@@ -48,6 +48,9 @@ pub fn transform(family: &model::Family, document: &str, images: &[Placed]) -> T
     let facts = facts(&record, &mut left_out);
     let defaults = left_out.take("DefaultProducts", defaults(record.default_products)).unwrap_or_default();
     page.details("", &record, &mut left_out);
+    if unread > 0 {
+        left_out.say(format!("{unread} images or lists of images: nobody can read them"));
+    }
     page.left_out(family.sku.as_str(), left_out, document);
     for child in record.child_products.iter().flatten() {
         page.variant(child);
@@ -74,7 +77,10 @@ pub fn transform(family: &model::Family, document: &str, images: &[Placed]) -> T
     let guard = Guard { rows: 0, ratio: 0.0, lifted: true };
     let removal =
         |table, key, missing| Removal { table, scope: scope(), key, missing, guard, orphans: None, owned: &[] };
-    let removals = vec![removal(&VARIANTS, "sku", unknown), removal(&MEDIA_LINKS, "slot", unknown)];
+    // A variant without a readable key may be any of those that stand, and whose record does not fit may have images.
+    let nameless = rejects.iter().filter(|reject| reject.key.is_none()).count() as u64;
+    let unfit = rejects.len() as u64;
+    let removals = vec![removal(&VARIANTS, "sku", unknown + nameless), removal(&MEDIA_LINKS, "slot", unknown + unfit)];
     rejects.truncate(received as usize);
     let rows = vec![products, variants];
     Transformed { rejects, ..Transformed::new(Batch { rows, seen, removals, ..Batch::default() }, received) }

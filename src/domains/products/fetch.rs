@@ -185,22 +185,27 @@ impl Fetch {
 
     async fn family(&self, family: &Family) -> Result<Fetched<Request, Answer>, Fault> {
         let text = self.settings.client.text(&family.url, &format!("the document of {}", family.sku)).await?;
-        let images = match images::of(&text, &family.sku) {
-            Ok(images) => images,
+        let images::Found { images, unread } = match images::of(&text, &family.sku) {
+            Ok(found) => found,
             // Of another shape: it is put aside as a whole, with the reason, where it becomes rows.
-            Err(error) if error.is_data() => Vec::new(),
+            Err(error) if error.is_data() => images::Found::default(),
             Err(error) => {
                 return Err(Fault::retry(format!("the document of {} is no whole JSON: {error}", family.sku)));
             }
         };
-        let slots = images.iter().map(|image| Cell::Text(image.slot())).collect();
-        let standing = self.settings.store.known(&MEDIA_LINKS, "url", slots).await.map_err(fault)?;
+        let slots: Vec<Cell> = images.iter().map(|image| Cell::Text(image.slot())).collect();
+        let store = &self.settings.store;
+        // Of this family: a place that came with a variant from another one goes when that one is written.
+        let owners = store.known(&MEDIA_LINKS, "product_sku", slots.clone()).await.map_err(fault)?;
+        let standing = store.known(&MEDIA_LINKS, "url", slots).await.map_err(fault)?;
+        let standing = standing.into_iter().zip(owners);
+        let standing = standing.map(|(url, owner)| url.filter(|_| owner.as_deref() == Some(family.sku.as_str())));
         let images = images
             .into_iter()
             .zip(standing)
             .map(|(image, standing)| Placed { stands: standing.as_deref() == Some(image.image_url.as_str()), image });
         let images = images.collect();
-        Ok(Fetched::new(Answer::Family { family: family.clone(), text, images }))
+        Ok(Fetched::new(Answer::Family { family: family.clone(), text, images, unread }))
     }
 
     async fn image(

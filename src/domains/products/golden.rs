@@ -95,11 +95,11 @@ fn narrow(actual: &mut Value, expected: &Value) {
 }
 
 fn transformed(sku: Sku, supplier_code: Code, document: &str) -> (Transformed<Batch>, Vec<Placed>) {
-    let places = images::of(document, &sku).unwrap();
+    let places = images::of(document, &sku).unwrap().images;
     let places: Vec<Placed> = places.into_iter().map(|image| Placed { image, stands: false }).collect();
     let product_hash = "0".repeat(40);
     let family = Family { sku, url: String::new(), product_hash, supplier_code, force: false };
-    (family::transform(&family, document, &places), places)
+    (family::transform(&family, document, &places, 0), places)
 }
 
 #[test]

@@ -17,38 +17,69 @@ use crate::domains::products::values::{self, Raw};
 
 /// Languages that are looked through first; all others follow in the order of their names.
 const LANGUAGES: [&str; 4] = ["en", "de", "nl", "fr"];
+/// A key of an index in PostgreSQL has at most 2704 bytes; the place and the kind stand beside the address.
+const URL_MAX: usize = 2_000;
 /// Images of one family; the largest known has 48 variants with a handful each.
 const IMAGES_MAX: usize = 5_000;
 
-/// The images of a family and its variants. What does not fit has none; that it does not is said when it becomes rows.
-pub fn of(text: &str, sku: &Sku) -> serde_json::Result<Vec<Image>> {
+/// What a document says of images.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub images: Vec<Image>,
+    /// Images, lists of them and languages that nobody can read: any place that stands may be one of theirs.
+    pub unread: u64,
+}
+
+/// The images of a family and its variants. A variant that does not fit has none; that it does not is said when it
+/// becomes rows.
+pub fn of(text: &str, sku: &Sku) -> serde_json::Result<Found> {
     let family: Record<'_> = serde_json::from_str(text)?;
-    let mut images = Vec::new();
-    take(&mut images, EntityType::Product, sku, family.product_details);
+    let mut found = Found::default();
+    take(&mut found, EntityType::Product, sku, family.product_details);
     for child in family.child_products.iter().flatten() {
         let Ok(variant) = read::<Record<'_>>(child) else { continue };
         let sku = values::text(variant.sku).ok().flatten().and_then(|sku| Sku::parse(&sku));
         if let Some(sku) = sku {
-            take(&mut images, EntityType::ProductVariant, &sku, variant.product_details);
+            take(&mut found, EntityType::ProductVariant, &sku, variant.product_details);
         }
     }
-    images.truncate(IMAGES_MAX);
-    Ok(images)
+    found.unread += found.images.len().saturating_sub(IMAGES_MAX) as u64;
+    found.images.truncate(IMAGES_MAX);
+    Ok(found)
 }
 
-fn take(images: &mut Vec<Image>, entity_type: EntityType, entity: &Sku, details: Raw<'_>) {
-    let mut languages: Vec<(String, Language<'_>)> = values::fields(details)
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|(name, texts)| Some((name.to_ascii_lowercase(), read(texts?).ok()?)))
-        .collect();
+fn take(found: &mut Found, entity_type: EntityType, entity: &Sku, details: Raw<'_>) {
+    let Found { images, unread } = found;
+    let mut readable = |ok: bool| *unread += u64::from(!ok);
+    let mut languages: Vec<(String, Language<'_>)> = Vec::new();
+    let fields = values::fields(details);
+    readable(fields.is_ok());
+    for (name, texts) in fields.unwrap_or_default() {
+        let Some(texts) = texts else { continue };
+        let language = read(texts);
+        readable(language.is_ok());
+        languages.extend(language.ok().map(|texts| (name.to_ascii_lowercase(), texts)));
+    }
     languages.sort_by_key(|(name, _)| LANGUAGES.iter().position(|known| known == name).unwrap_or(LANGUAGES.len()));
 
     let mut put = |field, index: usize, (image_url, file_name): (String, Option<String>)| {
         let (entity, index) = (entity.clone(), u32::try_from(index).unwrap_or(u32::MAX));
-        images.push(Image { image_url, file_name, entity_type, entity, field, index, force: false });
+        images.push(Image {
+            image_url,
+            file_name,
+            entity_type,
+            entity,
+            field,
+            index,
+            product_hash: None,
+            force: false,
+        });
     };
-    let primaries = languages.iter().filter_map(|(_, texts)| picture(texts.image?));
+    let mut pictures = |raws: Vec<&RawValue>| {
+        let read = raws.into_iter().map(picture).inspect(|picture| readable(picture.is_ok()));
+        read.filter_map(|picture| picture.ok().flatten()).collect::<Vec<_>>()
+    };
+    let primaries = pictures(languages.iter().filter_map(|(_, texts)| texts.image).collect());
     let mut gallery: Vec<(String, Option<String>)> = Vec::new();
     let mut first: Option<(String, Option<String>)> = None;
     for primary in primaries {
@@ -59,9 +90,14 @@ fn take(images: &mut Vec<Image>, entity_type: EntityType, entity: &Sku, details:
             Some(_) => gallery.push(primary),
         }
     }
+    let mut lists = 0;
     for (_, texts) in &languages {
-        gallery.extend(values::list(texts.media_gallery_images).unwrap_or_default().into_iter().filter_map(picture));
+        match values::list(texts.media_gallery_images) {
+            Ok(list) => gallery.extend(pictures(list)),
+            Err(_) => lists += 1,
+        }
     }
+    *unread += lists;
     if let Some(first) = first {
         put(Field::PrimaryImage, 0, first);
     }
@@ -72,10 +108,15 @@ fn take(images: &mut Vec<Image>, entity_type: EntityType, entity: &Sku, details:
     }
 }
 
-fn picture(raw: &RawValue) -> Option<(String, Option<String>)> {
-    let Picture { url, file_name } = read(raw).ok()?;
-    let url = values::text(url).ok().flatten()?.trim().to_owned();
-    Some((url, values::text(file_name).ok().flatten()))
+/// Its address and name; `None` without an address.
+fn picture(raw: &RawValue) -> Result<Option<(String, Option<String>)>, String> {
+    let Some(Picture { url, file_name }) = read(raw)? else { return Ok(None) };
+    let Some(url) = values::text(url)? else { return Ok(None) };
+    let url = url.trim().to_owned();
+    if url.len() > URL_MAX {
+        return Err(format!("an address of {} bytes", url.len()));
+    }
+    Ok(Some((url, values::text(file_name).ok().flatten())))
 }
 
 #[cfg(test)]
@@ -87,8 +128,9 @@ mod tests {
     use super::*;
 
     fn places(document: serde_json::Value) -> Vec<(String, String)> {
-        let images = of(&document.to_string(), &Sku::parse("A1-1").unwrap()).unwrap();
-        images.into_iter().map(|image| (image.slot(), image.image_url)).collect()
+        let found = of(&document.to_string(), &Sku::parse("A1-1").unwrap()).unwrap();
+        assert_eq!(found.unread, 0, "{document}");
+        found.images.into_iter().map(|image| (image.slot(), image.image_url)).collect()
     }
 
     fn pair(slot: &str, url: &str) -> (String, String) {
@@ -129,6 +171,24 @@ mod tests {
             "ProductDetails": { "de": { "Image": { "Url": "de" } }, "en": { "Image": { "Url": "en" } } },
         }));
         assert_eq!(found, [pair("product/A1-1/primary_image/0", "en"), pair("product/A1-1/gallery_images/0", "de")]);
+    }
+
+    #[test]
+    fn what_nobody_can_read_is_counted() {
+        let long = json!({ "Url": format!("https://h/{}", "x".repeat(URL_MAX)) });
+        for (details, images) in [
+            (json!(7), 0),
+            (json!({ "en": 7, "de": { "Image": { "Url": "u" } } }), 1),
+            (json!({ "en": { "Image": "u" } }), 0),
+            (json!({ "en": { "Image": { "Url": ["u"] }, "MediaGalleryImages": [{ "Url": "u" }] } }), 1),
+            (json!({ "en": { "Image": long } }), 0),
+            (json!({ "en": { "MediaGalleryImages": "u" } }), 0),
+            (json!({ "en": { "MediaGalleryImages": [{ "Url": "u" }, 7] } }), 1),
+        ] {
+            let document = json!({ "ProductDetails": details }).to_string();
+            let found = of(&document, &Sku::parse("A1-1").unwrap()).unwrap();
+            assert_eq!((found.images.len(), found.unread), (images, 1), "{document}");
+        }
     }
 
     #[test]

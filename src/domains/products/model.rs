@@ -161,6 +161,9 @@ pub struct Image {
     pub field: Field,
     #[serde(default)]
     pub index: u32,
+    /// The version of the family's document that asks for it; once that has changed, its own jobs fill the places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product_hash: Option<String>,
     /// Taken and without effect.
     #[serde(default, skip_serializing)]
     pub force: bool,
@@ -222,6 +225,8 @@ pub enum Answer {
         family: Family,
         text: String,
         images: Vec<Placed>,
+        /// See [`super::images::Found`].
+        unread: u64,
     },
     Image {
         image: Image,

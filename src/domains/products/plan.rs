@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::domains::products::model::{Code, EntityType, Family, Image, Orders, Request};
+use crate::domains::products::model::{Code, EntityType, Family, Image, Orders, Request, Sku};
 use crate::domains::products::tables::{CATEGORIES, MEDIA, MEDIA_LINKS, PRODUCTS, SUPPLIERS, VARIANTS};
 use crate::domains::products::{CATEGORIES_KIND, FAMILY, IMAGE, NAME, PROVIDER, SUPPLIER};
 use crate::store::batch::{Batch, Cell, Guard, Removal};
@@ -136,13 +136,20 @@ pub async fn plan(task: Task, store: &dyn Store) -> Result<Plan<Request>, Fault>
                 EntityType::ProductVariant => (&VARIANTS, "product_sku"),
             };
             let product = store.known(table, column, entity).await.map_err(fault)?.pop().flatten();
-            let Some(product) = product.and_then(|sku| sku.try_into().ok()) else {
+            let Some(product) = product.and_then(|sku| Sku::try_from(sku).ok()) else {
                 let what = image.entity_type.as_str();
                 return Ok(Plan::skip(format!(
                     "there is no {what} {} (any more): its image is left out",
                     image.entity
                 )));
             };
+            if let Some(asked) = &image.product_hash {
+                let key = vec![Cell::Text(product.to_string())];
+                let standing = store.known(&PRODUCTS, "feed_hash", key).await.map_err(fault)?.pop().flatten();
+                if standing.as_ref() != Some(asked) {
+                    return Ok(Plan::skip(format!("{product} has changed since it asked for this image: left out")));
+                }
+            }
             let known = store.known(&MEDIA, "object_key", vec![Cell::Text(image.image_url.clone())]).await;
             let known = known.map_err(fault)?.pop().flatten();
             Request::Image { image, product, known }
@@ -200,18 +207,19 @@ pub fn supplier_job(code: &Code, orders: Orders) -> NewJob {
     if orders.allow_removal {
         params["allow_removal"] = Value::Bool(true);
     }
-    NewJob::new(NAME, SUPPLIER, params).unique(format!("{SUPPLIER} {code}"), UniqueScope::UntilCompleted)
+    // Not until its children have ended: a host of images that is down would hold up every later sync.
+    NewJob::new(NAME, SUPPLIER, params).unique(format!("{SUPPLIER} {code}"), UniqueScope::UntilStarted)
 }
 
 pub fn family_job(family: &Family) -> NewJob {
     let Family { sku, url, product_hash, supplier_code, force: _ } = family;
     let params = json!({ "sku": sku, "url": url, "product_hash": product_hash, "supplier_code": supplier_code });
-    NewJob::new(NAME, FAMILY, params).unique(format!("{FAMILY} {sku}"), UniqueScope::UntilCompleted)
+    NewJob::new(NAME, FAMILY, params).unique(format!("{FAMILY} {sku}"), UniqueScope::UntilStarted)
 }
 
 pub fn image_job(image: &Image, priority: i32) -> NewJob {
-    let Image { image_url, file_name, entity_type, entity, field, index, force: _ } = image;
-    let params = json!({
+    let Image { image_url, file_name, entity_type, entity, field, index, product_hash, force: _ } = image;
+    let mut params = json!({
         "image_url": image_url,
         "file_name": file_name,
         "entity_type": entity_type,
@@ -219,7 +227,11 @@ pub fn image_job(image: &Image, priority: i32) -> NewJob {
         "field": field,
         "index": index,
     });
-    let key = format!("{IMAGE} {} {image_url}", image.slot());
+    let mut key = format!("{IMAGE} {} {image_url}", image.slot());
+    if let Some(hash) = product_hash {
+        params["product_hash"] = json!(hash);
+        key = format!("{key} {hash}");
+    }
     NewJob::new(NAME, IMAGE, params).unique(key, UniqueScope::UntilCompleted).priority(priority)
 }
 
@@ -230,7 +242,7 @@ mod tests {
     use longshore_actors::checkpoint::Counts;
 
     use super::*;
-    use crate::domains::products::model::{Field, Sku};
+    use crate::domains::products::model::Field;
 
     fn code(text: &str) -> Code {
         Code::parse(text).unwrap()

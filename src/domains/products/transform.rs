@@ -14,7 +14,7 @@ use longshore_actors::domain::Transformed;
 use longshore_actors::job::Fault;
 use longshore_actors::stage::Stage;
 
-use crate::domains::products::model::{Answer, Code, Families, File, Image, Listed, Orders, Placed, Sku};
+use crate::domains::products::model::{Answer, Code, Families, Family, File, Image, Listed, Orders, Placed, Sku};
 use crate::domains::products::plan::{FIRST_IMAGE, REPEATED_IMAGE, family_job, image_job, supplier_job};
 use crate::domains::products::tables::{MEDIA, MEDIA_LINKS, SUPPLIERS};
 use crate::domains::products::{Settings, categories, family, picture};
@@ -45,7 +45,7 @@ fn transform(settings: &Settings, answer: &Answer) -> Result<Transformed<Batch>,
         Answer::Supplier(families) => Ok(one_supplier(settings, families)),
         Answer::Unchanged => Ok(Transformed::new(Batch::default(), 0)),
         Answer::Categories { text } => categories::transform(text).map(|(done, _)| done),
-        Answer::Family { family, text, images } => Ok(one_family(family, text, images)),
+        Answer::Family { family, text, images, unread } => Ok(one_family(family, text, images, *unread)),
         Answer::Image { image, product, file } => one_image(image, product, file),
     }
 }
@@ -84,15 +84,16 @@ fn one_supplier(settings: &Settings, families: &Families) -> Transformed<Batch> 
     Transformed { children, rejects: rejects.clone(), ..Transformed::new(batch, *received) }
 }
 
-fn one_family(family: &crate::domains::products::model::Family, text: &str, images: &[Placed]) -> Transformed<Batch> {
-    let mut done = family::transform(family, text, images);
+fn one_family(family: &Family, text: &str, images: &[Placed], unread: u64) -> Transformed<Batch> {
+    let mut done = family::transform(family, text, images, unread);
     if done.batch.rows.is_empty() {
         return done;
     }
     let mut addresses = HashSet::new();
     let asked = images.iter().filter(|placed| !placed.stands).map(|placed| {
         let first = addresses.insert(placed.image.image_url.as_str());
-        image_job(&placed.image, if first { FIRST_IMAGE } else { REPEATED_IMAGE })
+        let image = Image { product_hash: Some(family.product_hash.clone()), ..placed.image.clone() };
+        image_job(&image, if first { FIRST_IMAGE } else { REPEATED_IMAGE })
     });
     done.children = asked.collect();
     done
