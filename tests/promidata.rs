@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::Server;
 use crate::support::rows::Rows;
+use crate::support::s3::{self, Refusal};
 use crate::support::{Ended, World};
 
 fn dials() -> Dials {
@@ -180,6 +181,30 @@ fn the_products_are_kept_in_step_behind_a_pooler() {
     let world = world(20, dials()).on(bouncer.url(name)).set("store.pooler", "transaction");
     world.run(&["migrate"]).expect(0);
     kept_in_step(&world, &Rows::on(&server, &url));
+}
+
+#[test]
+fn pictures_go_into_a_bucket_each_once_and_wait_for_one_that_refuses() {
+    let bucket = s3::Server::start_r2();
+    bucket.refuse(Refusal { verb: "PUT", status: 503, code: "SlowDown", retry_after: Some("1"), times: 2 });
+    let world = world(6, Dials::default())
+        .set("objects.url", &format!("r2://account/{}/shop", s3::BUCKET))
+        .set("objects.endpoint", &bucket.endpoint())
+        .set("objects.access_key", s3::ACCESS_KEY)
+        .set("objects.secret_key", s3::SECRET_KEY);
+    sync(&world, &[]).expect(0);
+    let keys = world.rows().texts("SELECT object_key FROM media");
+    assert!(!keys.is_empty());
+    for key in &keys {
+        assert!(bucket.stored(&format!("shop/{key}")).is_some(), "{key}");
+    }
+    assert_eq!(world.rows().number("SELECT max(attempt) FROM jobs"), 1, "a bucket that is busy burns no attempt");
+    let puts = || bucket.lines().iter().filter(|line| line.starts_with("PUT ")).count();
+    // The two that were refused come again; two places of one picture may both have put it.
+    let put = puts();
+    assert!(put >= keys.len() + 2, "{put} of {}", keys.len());
+    sync(&world, &["--param", "manual=true"]).expect(0);
+    assert_eq!(puts(), put, "what stands is not put again");
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! prepared once on a connection, and, behind a pooler that hands the connection on after each transaction, with an
 //! unnamed one.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use deadpool_postgres::{ClientWrapper, Object};
 use futures::{SinkExt, pin_mut};
@@ -26,6 +28,8 @@ pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub struct Session {
     held: Held,
     prepared: bool,
+    /// What each transaction is told first; see [`Session::limited`].
+    limits: Option<String>,
 }
 
 #[derive(Debug)]
@@ -38,11 +42,23 @@ enum Held {
 
 impl Session {
     pub fn pooled(object: Object, prepared: bool) -> Self {
-        Self { held: Held::Pooled(object), prepared }
+        Self { held: Held::Pooled(object), prepared, limits: None }
     }
 
     pub fn own(client: ClientWrapper, prepared: bool) -> Self {
-        Self { held: Held::Own(client), prepared }
+        Self { held: Held::Own(client), prepared, limits: None }
+    }
+
+    /// How long the server lets a transaction work or wait. Where a connection is handed on it cannot know it from the
+    /// connection; without it, a host that vanished in mid-transaction would keep its locks for ever.
+    pub fn limited(self, timeout: Duration) -> Self {
+        let limits = (!self.prepared).then(|| {
+            let timeout = timeout.as_millis();
+            format!(
+                "SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {timeout}"
+            )
+        });
+        Self { limits, ..self }
     }
 
     /// Closes the connection instead of giving it back: an answer may still be on its way to it.
@@ -95,12 +111,16 @@ impl Session {
     }
 
     pub async fn begin(&mut self) -> OpResult<Tx<'_>> {
-        let prepared = self.prepared;
+        let Self { prepared, ref limits, .. } = *self;
         let client = match &mut self.held {
             Held::Pooled(object) => &mut **object,
             Held::Own(client) => client,
         };
-        Ok(Tx { inner: client.transaction().await?, prepared })
+        let inner = client.transaction().await?;
+        if let Some(limits) = limits {
+            inner.batch_execute(limits).await?;
+        }
+        Ok(Tx { inner, prepared })
     }
 }
 

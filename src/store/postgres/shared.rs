@@ -86,7 +86,10 @@ impl Shared {
     pub async fn lend(&self) -> OpResult<Lent> {
         let unavailable = |reason: String| OpError::Refused(LedgerError::Unavailable(reason));
         match self.pool.get().await {
-            Ok(object) => Ok(Lent(Some(Session::pooled(object, self.keeps_state())))),
+            Ok(object) => {
+                let session = Session::pooled(object, self.keeps_state());
+                Ok(Lent(Some(session.limited(self.settings.statement_timeout))))
+            }
             Err(PoolError::Backend(error)) => Err(unavailable(describe(&error))),
             Err(PoolError::Closed) => Err(unavailable("the store is closed".to_owned())),
             Err(PoolError::Timeout(_)) => Err(unavailable(self.no_answer())),
@@ -100,7 +103,7 @@ impl Shared {
     pub async fn connect_own(&self) -> OpResult<Session> {
         let unavailable = |reason: String| OpError::Refused(LedgerError::Unavailable(reason));
         match self.dial.connect_own().await {
-            Some(Ok(client)) => Ok(Session::own(client, self.keeps_state())),
+            Some(Ok(client)) => Ok(Session::own(client, self.keeps_state()).limited(self.settings.statement_timeout)),
             Some(Err(error)) => Err(unavailable(describe(&error))),
             None => Err(unavailable(self.no_answer())),
         }
