@@ -7,7 +7,7 @@
 use crate::store::postgres::error::OpResult;
 use crate::store::postgres::session::Session;
 
-/// Tables of this schema without row level security that somebody else may read.
+/// Tables of this schema without row level security, whoever made them and whatever is granted now.
 const OPEN_TABLES: &str = "
 SELECT c.relname::text FROM pg_class c
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relrowsecurity

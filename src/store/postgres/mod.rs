@@ -36,6 +36,7 @@ mod migrate;
 mod nodes;
 mod open;
 mod prune;
+mod pulse;
 pub mod read;
 mod record;
 mod recorder;
@@ -52,7 +53,6 @@ mod tls;
 mod work;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_actors::checkpoint::Counts;
@@ -64,7 +64,6 @@ use longshore_actors::ledger::{
     Record, Released, Rescue, Retention, Stats, Wake,
 };
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 pub use crate::store::postgres::open::{OpenError, Pooler, Settings, status};
@@ -77,6 +76,7 @@ use crate::store::postgres::commit::{Deliver, Settle};
 use crate::store::postgres::connect::Dial;
 use crate::store::postgres::keeping::{Fire, ScheduleSince};
 use crate::store::postgres::prune::Prune;
+use crate::store::postgres::pulse::Pulse;
 use crate::store::postgres::record::Crash;
 use crate::store::postgres::recorder::Recorder;
 use crate::store::postgres::session::Session;
@@ -92,17 +92,6 @@ pub struct PostgresStore {
     parts: Arc<Parts>,
 }
 
-/// Whether the silence of a node says that it is dead. After an outage it does not, until each had the time to beat:
-/// who came back first would take what all others, and it itself, are at work on.
-#[derive(Clone, Copy, Debug, Default)]
-enum Patience {
-    #[default]
-    Over,
-    /// This node's own heartbeat did not come through.
-    Outage,
-    Until(Instant),
-}
-
 /// What runs beside the handles, and ends with the last of them.
 #[derive(Debug)]
 struct Parts {
@@ -110,29 +99,8 @@ struct Parts {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Its name among the nodes, once it has joined them.
     node: OnceLock<String>,
-    /// The heartbeat's own connection: a pool that is busy must not pass for death.
-    pulse: Mutex<Option<Session>>,
-    patience: Mutex<Patience>,
+    pulse: Pulse,
     _closing: DropGuard,
-}
-
-impl Parts {
-    fn heard(&self, alive: bool, lapse: Duration) {
-        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-        *patience = match (*patience, alive) {
-            (_, false) => Patience::Outage,
-            (Patience::Outage, true) => Patience::Until(Instant::now() + lapse),
-            (patience, true) => patience,
-        };
-    }
-
-    fn is_patient(&self) -> bool {
-        match *self.patience.lock().unwrap_or_else(PoisonError::into_inner) {
-            Patience::Over => false,
-            Patience::Outage => true,
-            Patience::Until(end) => Instant::now() < end,
-        }
-    }
 }
 
 impl PostgresStore {
@@ -154,8 +122,7 @@ impl PostgresStore {
             recorder,
             tasks: Mutex::new(tasks),
             node: OnceLock::new(),
-            pulse: Default::default(),
-            patience: Default::default(),
+            pulse: Pulse::default(),
             _closing: closing,
         };
         Ok(PostgresStore { shared, parts: Arc::new(parts) })
@@ -253,7 +220,7 @@ impl Ledger for PostgresStore {
                 let own = self.give_back(Lost::Incarnation { domain: domain.clone(), but: but.clone() }).await?;
                 Ok(own + self.give_back(Lost::DeadProcess { domain, but, lapse }).await?)
             }
-            Rescue::Lapsed { .. } if self.parts.is_patient() => Ok(0),
+            Rescue::Lapsed { .. } if self.parts.pulse.is_patient() => Ok(0),
             Rescue::Lapsed { now } => self.give_back(Lost::Lapsed { now, lapse }).await,
         }
     }
@@ -430,25 +397,7 @@ impl Store for PostgresStore {
 
     async fn heartbeat(&self) -> Result<Beat, LedgerError> {
         let Some(name) = self.parts.node.get().cloned() else { return Ok(Beat::Alive { nodes: 1 }) };
-        let (process, lapse) = (self.shared.settings.process.clone(), self.shared.settings.heartbeat_lapse);
-        let beat = async {
-            let pulse = || self.parts.pulse.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = pulse().take().filter(|session| !session.client().is_closed());
-            let session = match held {
-                Some(session) => session,
-                None => self.shared.connect_own().await?,
-            };
-            let beat = nodes::beat(&session, &name, &process, lapse).await?;
-            *pulse() = Some(session);
-            Ok::<_, error::OpError>(beat)
-        };
-        // Two more tries must fit in before the others count this node as dead.
-        let beat = match tokio::time::timeout(lapse / 3, beat).await {
-            Ok(beat) => beat.map_err(LedgerError::from),
-            Err(_) => Err(LedgerError::Unavailable(format!("no answer within {:?}", lapse / 3))),
-        };
-        self.parts.heard(beat.is_ok(), lapse);
-        beat
+        self.parts.pulse.beat(&self.shared, &name).await
     }
 
     async fn leave(&self) -> Result<(), LedgerError> {

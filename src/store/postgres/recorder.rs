@@ -7,8 +7,8 @@
 //! ```
 //!
 //! - A call is answered after the commit of the statement or transaction that holds it, never before.
-//! - A stale end is answered as stale and harms nobody. If anything else goes wrong in a transaction, each of its ends
-//!   gets one of its own.
+//! - A stale end is answered as stale and harms nobody. If anything else goes wrong, each call of the group
+//!   gets a transaction of its own.
 //! - A group that the database does not answer is answered `Unavailable`, whole: it may have been committed.
 //! - The tasks end when the store closes or its last handle is gone; what was accepted is finished first.
 

@@ -90,8 +90,8 @@ impl Session {
         Ok(client.query(&statement, &values(params)).await?)
     }
 
-    /// Planned for these values and the tables' present size. A statement that stays prepared keeps the plan it was
-    /// given when a table was small, and so would read a table that has grown from end to end.
+    /// Never prepared, and so planned for these values and the tables' present size whatever the connection's settings:
+    /// a plan that is kept from when a table was small would read one that has grown from end to end.
     pub async fn query_planned(&self, sql: &str, params: &[Param<'_>]) -> OpResult<Vec<Row>> {
         Ok(self.client().query_typed(sql, params).await?)
     }
