@@ -143,7 +143,7 @@ fn bundles(bencher: Bencher, unchanged: bool) {
 fn upload(fixture: &Fixture, pages: Vec<Arc<Delivery<Batch>>>) {
     fixture.runtime.block_on(async {
         for page in pages {
-            Writer::commit(&mut fixture.store.clone(), page, NOW).await.expect("commit");
+            Writer::commit(&mut fixture.store.clone(), &[page], NOW).await.expect("commit");
         }
     });
 }

@@ -17,7 +17,8 @@ use futures::{SinkExt, pin_mut};
 use longshore::domains::catalog;
 use longshore::store::batch::{Cell, Rows};
 use longshore::store::migrations::POSTGRES;
-use longshore::store::postgres::session::Session;
+use longshore::store::postgres::error::OpResult;
+use longshore::store::postgres::session::{Session, Tx};
 use longshore::store::postgres::{cells, copy, rows, statements};
 use longshore::store::table::{Column, ColumnKind, Table};
 use longshore_actors::checkpoint::Counts;
@@ -135,11 +136,16 @@ fn expect(pass: usize, counts: Counts) {
     assert_eq!((counts.inserted, counts.updated, counts.unchanged), wanted);
 }
 
+/// As those of one page.
+async fn write_rows(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> {
+    rows::write(tx, rows.table, &[rows], at).await
+}
+
 async fn write(session: &mut Session, pages: &[Rows]) -> Counts {
     let mut counts = Counts::default();
     for page in pages {
         let tx = session.begin().await.expect("a transaction");
-        counts.add(&rows::write(&tx, page, NOW).await.expect("rows"));
+        counts.add(&write_rows(&tx, page, NOW).await.expect("rows"));
         tx.commit().await.expect("a commit");
     }
     counts
@@ -179,7 +185,7 @@ fn bundles(runtime: &tokio::runtime::Runtime, session: &mut Session) {
                 for page in &pages {
                     let tx = session.begin().await.expect("a transaction");
                     for rows in page {
-                        rows::write(&tx, rows, NOW).await.expect("rows");
+                        write_rows(&tx, rows, NOW).await.expect("rows");
                     }
                     tx.commit().await.expect("a commit");
                 }

@@ -24,6 +24,7 @@ mod nodes;
 mod objects;
 mod pooler;
 mod postgres;
+mod postgres_groups;
 mod postgres_rows;
 mod products;
 mod promidata;

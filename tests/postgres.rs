@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::process::Command;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -391,10 +392,10 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
     let delivery = Arc::new(Delivery { batch, receipt, received: 4 });
     let mut writer = store.writer().await.unwrap();
     proxy.set(Wire::LosesTheCommit);
-    let lost = writer.commit(delivery.clone(), NOW).await;
+    let lost = writer.commit(from_ref(&delivery), NOW).await;
     assert!(matches!(lost, Err(LedgerError::Unavailable(_))), "{lost:?}");
     assert_eq!(proxy.wire(), Wire::Whole, "a COMMIT was lost");
-    assert_eq!(writer.commit(delivery.clone(), NOW).await, Ok(Committed::default()), "it is held already");
+    assert_eq!(writer.commit(from_ref(&delivery), NOW).await, Ok(vec![Committed::default()]), "it is held already");
     let counts = Counts { received: 4, inserted: 3, rejected: 1, ..Counts::default() };
     let row = show(&store, parent.id).await;
     assert_eq!((row.counts, row.children.open, row.checkpoint.prefix), (counts, 1, 1));
@@ -436,7 +437,7 @@ async fn a_database_that_hangs_is_unavailable_and_does_not_hold_up_the_end() {
         unavailable(store.record(record(lease, done()), NOW).await);
         unavailable(store.enqueue(vec![job()], NOW).await.map(drop));
         unavailable(store.claim(claim("here-1/1", 1)).await.map(drop));
-        unavailable(writer.commit(delivery(), NOW).await.map(drop));
+        unavailable(writer.commit(&[delivery()], NOW).await.map(drop));
     };
     tokio::time::timeout(DEADLINE, asked).await.unwrap();
     let waiting = tokio::spawn({
@@ -447,7 +448,7 @@ async fn a_database_that_hangs_is_unavailable_and_does_not_hold_up_the_end() {
     unavailable(waiting.await.unwrap());
     unavailable(store.probe(NOW).await);
     unavailable(store.record(record(lease, done()), NOW).await);
-    unavailable(writer.commit(delivery(), NOW).await.map(drop));
+    unavailable(writer.commit(&[delivery()], NOW).await.map(drop));
     store.close().await;
 }
 
@@ -643,7 +644,7 @@ async fn hot_path(store: &PostgresStore, round: usize) {
     let children = vec![job().priority(-1), job().priority(-1), keyed(2)];
     let receipt = Receipt { children, ..Receipt::new(parent, Part::Plan) };
     Ledger::commit(store, receipt, Counts::default(), NOW).await.unwrap();
-    store.writer().await.unwrap().commit(delivery(parent), NOW).await.unwrap();
+    store.writer().await.unwrap().commit(&[delivery(parent)], NOW).await.unwrap();
     store.record(record(parent, done()), NOW).await.unwrap();
     for child in store.claim(claim("here-1/1", 2)).await.unwrap() {
         assert_eq!(child.parent, Some(parent.job));
@@ -742,7 +743,7 @@ async fn the_ledger_works_behind_a_pooler_that_hands_connections_on() {
                 let batch = Batch { rows: vec![groups], ..Batch::default() };
                 let receipt = Receipt::new(job.lease, Part::Page(0));
                 let delivery = Arc::new(Delivery { batch, receipt, received: 100 });
-                rows += writer.commit(delivery, NOW).await.unwrap().counts.inserted;
+                rows += writer.commit(&[delivery], NOW).await.unwrap()[0].counts.inserted;
             }
             let ends = jobs.iter().map(|job| store.record(record(job.lease, done()), NOW));
             join_all(ends).await.into_iter().for_each(Result::unwrap);
@@ -862,11 +863,11 @@ async fn a_lock_that_cannot_be_had_in_time_is_no_fault_of_the_job() {
     rows.push(vec![Cell::Text("a".into()), Cell::Null, Cell::Null], vec![]);
     let batch = Batch { rows: vec![rows], ..Batch::default() };
     let delivery = Arc::new(Delivery { batch, receipt: Receipt::new(job.lease, Part::Page(0)), received: 1 });
-    let answer = writer.commit(delivery.clone(), NOW).await;
+    let answer = writer.commit(from_ref(&delivery), NOW).await;
     assert!(matches!(answer, Err(LedgerError::Unavailable(_))), "{answer:?}");
     drop(holder);
     let mut writer = store.writer().await.unwrap();
-    writer.commit(delivery, NOW).await.unwrap();
+    writer.commit(&[delivery], NOW).await.unwrap();
     first.close().await;
     store.close().await;
 }

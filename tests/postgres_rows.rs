@@ -96,10 +96,15 @@ impl Database {
     }
 }
 
+/// As those of one page.
+async fn write_rows(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> {
+    rows::write(tx, rows.table, &[rows], at).await
+}
+
 /// Writes the rows in a transaction of their own.
 async fn put(session: &mut Session, batch: &Rows, at: Timestamp) -> Counts {
     let tx = session.begin().await.unwrap();
-    let counts = rows::write(&tx, batch, at).await.unwrap();
+    let counts = write_rows(&tx, batch, at).await.unwrap();
     tx.commit().await.unwrap();
     counts
 }
@@ -242,10 +247,10 @@ async fn what_is_the_same_costs_no_write_and_reads_no_table_from_end_to_end() {
         (row.get::<_, i64>(0), row.get::<_, i64>(1))
     };
     let before = statistics().await;
-    assert_eq!(rows::write(&tx, &batch, LATER).await.unwrap(), counts(0, 0, 1_000));
+    assert_eq!(write_rows(&tx, &batch, LATER).await.unwrap(), counts(0, 0, 1_000));
     assert_eq!(statistics().await, before, "rows written, and rows read without an index");
     assert!(!numbered().await, "nothing is locked or logged");
-    assert_eq!(rows::write(&tx, &things(3_000..4_000, "newer"), LATER).await.unwrap(), counts(0, 1_000, 0));
+    assert_eq!(write_rows(&tx, &things(3_000..4_000, "newer"), LATER).await.unwrap(), counts(0, 1_000, 0));
     let (written, read) = before;
     assert_eq!(statistics().await, (written + 5_000, read), "a row, two parts gone, two parts new");
     assert!(numbered().await);
@@ -343,7 +348,7 @@ async fn a_text_that_the_database_refuses_is_mended() {
                 batch.push(cells, vec![vec![part]]);
             }
             let tx = session.begin().await.unwrap();
-            let written = rows::write(&tx, &batch, NOW).await.unwrap();
+            let written = write_rows(&tx, &batch, NOW).await.unwrap();
             assert_eq!(written, counts(size + notes.len(), 0, 0));
             tx.commit().await.unwrap();
             let found = all(&session, &THINGS).await;
@@ -381,7 +386,7 @@ async fn writers_of_the_same_new_keys_wait_for_each_other() {
                     }
                     barrier.wait().await;
                     let tx = session.begin().await.unwrap();
-                    total.add(&rows::write(&tx, &batch, NOW).await.unwrap());
+                    total.add(&write_rows(&tx, &batch, NOW).await.unwrap());
                     tx.commit().await.unwrap();
                 }
                 total
@@ -414,7 +419,7 @@ async fn a_commit_that_fails_leaves_nothing() {
         let mut batch = things(0..size, "old");
         batch.rows[1].details[0][1][2] = Cell::Null;
         let tx = session.begin().await.unwrap();
-        let error = rows::write(&tx, &batch, NOW).await.unwrap_err();
+        let error = write_rows(&tx, &batch, NOW).await.unwrap_err();
         assert!(!error.is_conflict() && !error.is_unique_violation());
         assert!(matches!(LedgerError::from(error), LedgerError::Broken(_)));
         drop(tx);
@@ -499,10 +504,10 @@ async fn close(session: &mut Session, seen: &[&str], removal: &Removal) -> OpRes
     let job = JobId(1);
     for page in seen.chunks(2) {
         let page: Vec<String> = page.iter().map(|&key| key.to_owned()).collect();
-        removal::see(&tx, job, &page).await?;
+        removal::see(&tx, job, &page.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     }
     removal::see(&tx, job, &[]).await?;
-    removal::see(&tx, JobId(2), &["other".to_owned()]).await?;
+    removal::see(&tx, JobId(2), &["other"]).await?;
     let removed = removal::remove(&tx, removal, job, LATER).await?;
     removal::forget(&tx, job).await?;
     tx.commit().await?;

@@ -316,13 +316,19 @@ impl<D: Domain> Try<'_, D> {
         mut room: Option<Room>,
     ) -> Result<(S::Output, Room), Ended> {
         let mut tries = 0;
+        // After a crash each piece goes by itself, so that only the one that kills is poison.
+        let mut alone = false;
         loop {
-            let failure = match mailbox.ask(self.job.id, input.clone(), room.take()).await {
+            let failure = match mailbox.ask(self.job.id, input.clone(), room.take(), alone).await {
                 Ok(answer) => return Ok((answer.output, answer.room)),
                 Err(failure) => failure,
             };
             match failure {
-                Failure::Crashed(reason) => self.crashed(reason).await?,
+                Failure::Crashed(reason) => {
+                    self.crashed(reason).await?;
+                    alone = true;
+                }
+                Failure::CrashedWithOthers => alone = true,
                 Failure::Fault(Fault::Retry { reason, after }) => {
                     tries += 1;
                     if tries >= self.policy.page_tries {

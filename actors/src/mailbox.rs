@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Fault(Fault),
     /// The worker died over this piece of work; the text says of what.
     Crashed(String),
+    /// The worker died over a group of which another piece tells.
+    CrashedWithOthers,
 }
 
 /// An answer, and the room it still takes up in the pool that gave it.
@@ -144,12 +146,14 @@ impl<S: Stage> Mailbox<S> {
         }
     }
 
-    /// Waits for room, in order, gives up `held` (the room in the stage before), and waits for the answer.
+    /// Waits for room, in order, gives up `held` (the room in the stage before), and waits for the answer. `alone`: it
+    /// is not to be done together with other pieces.
     pub(crate) async fn ask(
         &self,
         job: JobId,
         input: Arc<S::Input>,
         held: Option<Room>,
+        alone: bool,
     ) -> Result<Answer<S::Output>, Failure> {
         let cancelled = || Failure::Fault(Fault::Cancelled);
         let room = self.shared.places.take().await.ok_or_else(cancelled)?;
@@ -157,8 +161,8 @@ impl<S: Stage> Mailbox<S> {
         let (sender, receiver) = oneshot::channel();
         let asked = Arc::new(Asked::default());
         let _caller = Caller(asked.clone());
-        let reply = Reply { sender: Some(sender), room: Some(room) };
-        self.push(Work { job, input, reply, asked, span: tracing::Span::current() });
+        let reply = Reply { sender: Some(sender), room: Some(room), follows: false };
+        self.push(Work { job, input, alone, reply, asked, span: tracing::Span::current() });
         receiver.await.map_err(|_| cancelled())?
     }
 
@@ -175,22 +179,31 @@ impl<S: Stage> Mailbox<S> {
         self.shared.arrived.notify_one();
     }
 
-    /// The next piece of work; `None` once the mailbox is closed.
-    pub(crate) async fn pull(&self) -> Option<Work<S>> {
+    /// The next piece of work, and with it those of the same job that stand behind it, `max` at most. Never empty;
+    /// `None` once the mailbox is closed.
+    pub(crate) async fn pull(&self, max: usize) -> Option<Vec<Work<S>>> {
         loop {
             if self.shared.closed.is_cancelled() {
                 return None;
             }
-            let (work, more) = {
+            let (group, more) = {
                 let mut queue = self.queue();
-                (queue.pop_front(), !queue.is_empty())
+                let together = match queue.front() {
+                    Some(first) if first.alone => 1,
+                    Some(Work { job, .. }) => {
+                        let joins = |work: &&Work<S>| work.job == *job && !work.alone;
+                        queue.iter().take(max.max(1)).take_while(joins).count()
+                    }
+                    None => 0,
+                };
+                (queue.drain(..together).collect::<Vec<_>>(), !queue.is_empty())
             };
             if more {
                 // Two arrivals while nobody waited leave one notification: pass it on.
                 self.shared.arrived.notify_one();
             }
-            if let Some(work) = work {
-                return Some(work);
+            if !group.is_empty() {
+                return Some(group);
             }
             tokio::select! {
                 () = self.shared.arrived.notified() => {}
@@ -287,6 +300,7 @@ impl Drop for Caller {
 pub(crate) struct Work<S: Stage> {
     pub(crate) job: JobId,
     pub(crate) input: Arc<S::Input>,
+    alone: bool,
     pub(crate) reply: Reply<S::Output>,
     pub(crate) asked: Arc<Asked>,
     /// The caller's span: what the stage logs belongs to the job.
@@ -297,6 +311,8 @@ pub(crate) struct Work<S: Stage> {
 pub(crate) struct Reply<T> {
     sender: Option<oneshot::Sender<Result<Answer<T>, Failure>>>,
     room: Option<Room>,
+    /// Another one of its group tells of a crash, which counts once.
+    follows: bool,
 }
 
 impl<T> Reply<T> {
@@ -307,6 +323,11 @@ impl<T> Reply<T> {
             Ok(output) => Ok(Answer { output, room }),
             Err(fault) => Err(Failure::Fault(fault)),
         });
+    }
+
+    /// It is done together with another one.
+    pub(crate) fn follow(&mut self) {
+        self.follows = true;
     }
 
     /// Completes when the caller has given up.
@@ -324,7 +345,8 @@ impl<T> Drop for Reply<T> {
         if let Some(sender) = self.sender.take()
             && std::thread::panicking()
         {
-            let _ = sender.send(Err(Failure::Crashed(watch::last_panic())));
+            let crashed = if self.follows { Failure::CrashedWithOthers } else { Failure::Crashed(watch::last_panic()) };
+            let _ = sender.send(Err(crashed));
         }
     }
 }

@@ -21,6 +21,23 @@ pub trait Stage: Sized + 'static {
     /// Does one piece of work. When the caller gives up, the future is dropped where it stands and the stage is
     /// opened anew.
     fn run(&mut self, input: Arc<Self::Input>) -> impl Future<Output = Result<Self::Output, Fault>>;
+
+    /// How many pieces of work of one job, if they wait, are given to it together.
+    fn group_max(&self) -> usize {
+        1
+    }
+
+    /// Does pieces of work of one job that waited together, in their order; answers one result each. For a stage that
+    /// does several for little more than the price of one, such as one that commits them.
+    fn run_group(&mut self, inputs: Vec<Arc<Self::Input>>) -> impl Future<Output = Vec<Result<Self::Output, Fault>>> {
+        async move {
+            let mut results = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                results.push(self.run(input).await);
+            }
+            results
+        }
+    }
 }
 
 /// Which of the three pools.

@@ -1,4 +1,4 @@
-//! A worker: one actor that hosts one stage and does one piece of work at a time.
+//! A worker: one actor that hosts one stage and does one piece of work at a time, or one group of a job's.
 //!
 //! ```text
 //! started ─▶ open ─▶ pull ─▶ run ─▶ answer ─┐      a panic anywhere ends the actor; its guard tells
@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use crate::backoff::{Backoff, chance};
 use crate::job::Fault;
-use crate::mailbox::{Asked, Mailbox};
+use crate::mailbox::{Asked, Mailbox, Work};
 use crate::stage::Stage;
 use crate::status::{Part, PartState};
 use crate::watch::{self, ExitGuard};
@@ -36,24 +36,26 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a worker has in hand, to be read from outside even while it computes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hand {
-    asked: Arc<Mutex<Option<Arc<Asked>>>>,
+    asked: Arc<Mutex<Vec<Arc<Asked>>>>,
 }
 
 impl Hand {
-    fn take(&self, asked: Arc<Asked>) {
-        *self.asked() = Some(asked);
+    fn take(&self, asked: impl Iterator<Item = Arc<Asked>>) {
+        self.asked().extend(asked);
     }
 
     fn lay_down(&self) {
-        *self.asked() = None;
+        self.asked().clear();
     }
 
     /// Since when it works on something that nobody waits for any more.
     pub(crate) fn forsaken_at(&self) -> Option<Instant> {
-        self.asked().as_ref().and_then(|asked| asked.given_up_at())
+        let asked = self.asked();
+        let given_up: Option<Vec<Instant>> = asked.iter().map(|asked| asked.given_up_at()).collect();
+        given_up?.into_iter().max()
     }
 
-    fn asked(&self) -> MutexGuard<'_, Option<Arc<Asked>>> {
+    fn asked(&self) -> MutexGuard<'_, Vec<Arc<Asked>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,32 +156,37 @@ impl<S: Stage> Life<S> {
         let _open = mailbox.stage_is_open();
         loop {
             part.set(PartState::Idle);
-            let work = tokio::select! {
+            let group = tokio::select! {
                 biased;
                 () = retire.cancelled() => return Next::End,
-                work = mailbox.pull() => work,
+                group = mailbox.pull(stage.group_max()) => group,
             };
-            let Some(mut work) = work else { return Next::End };
-            // Its caller gave up while it queued: beginning it would be for nobody, and cost the stage its connection.
-            if work.asked.given_up_at().is_some() {
-                continue;
-            }
-            part.set_job(Some(work.job));
+            let Some(mut group) = group else { return Next::End };
+            // Their caller gave up while they queued: beginning would be for nobody, and cost the stage its connection.
+            group.retain(|work| work.asked.given_up_at().is_none());
+            let Some(first) = group.first() else { continue };
+            part.set_job(Some(first.job));
             part.set(PartState::Busy);
-            hand.take(work.asked);
-            let span = tracing::info_span!(parent: &work.span, "stage", actor = part.name());
-            let result = tokio::select! {
-                result = stage.run(work.input).instrument(span) => Some(result),
-                () = work.reply.given_up() => None,
+            hand.take(group.iter().map(|work| work.asked.clone()));
+            let span = tracing::info_span!(parent: &first.span, "stage", actor = part.name());
+            let inputs = group.iter().map(|work| work.input.clone()).collect();
+            group.iter_mut().skip(1).for_each(|work| work.reply.follow());
+            let results = tokio::select! {
+                results = stage.run_group(inputs).instrument(span) => Some(results),
+                () = all_given_up(&mut group) => None,
                 () = mailbox.closed() => return Next::End,
             };
             hand.lay_down();
             part.set_job(None);
             // A future dropped half-way may leave a connection in any state, and one that is down is no use.
-            let Some(result) = result else { return Next::OpenAnew };
-            let unavailable = matches!(result, Err(Fault::Unavailable { .. }));
-            self.count(&result);
-            work.reply.send(result);
+            let Some(results) = results else { return Next::OpenAnew };
+            debug_assert_eq!(results.len(), group.len(), "one result for each input");
+            let mut unavailable = false;
+            for (work, result) in group.into_iter().zip(results) {
+                unavailable |= matches!(result, Err(Fault::Unavailable { .. }));
+                self.count(&result);
+                work.reply.send(result);
+            }
             if unavailable {
                 return Next::OpenAnew;
             }
@@ -197,5 +204,12 @@ impl<S: Stage> Life<S> {
                 }
             };
         }
+    }
+}
+
+/// Completes when nobody waits for any of it any more.
+async fn all_given_up<S: Stage>(group: &mut [Work<S>]) {
+    for work in group {
+        work.reply.given_up().await;
     }
 }

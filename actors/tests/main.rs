@@ -12,6 +12,7 @@ mod breaker;
 mod escalation;
 mod events;
 mod faults;
+mod groups;
 mod hung;
 mod leases;
 mod life;

@@ -102,7 +102,7 @@ fn invariant_1_twenty_thousand_jobs_with_panics_and_faults_are_all_done_and_none
     on_threads(async |threads| {
         let memory = Arc::new(MemoryLedger::new());
         let runtime = Runtime::new(memory.clone(), Clock::system(), threads);
-        let domains = [alpha(), beta()];
+        let domains = [alpha().with_groups(4), beta()];
         let mut children: Vec<Box<dyn Child>> = vec![Box::new(upkeep(&runtime))];
         for domain in &domains {
             children.push(Box::new(DomainChild::new(domain.clone(), busy())));

@@ -42,6 +42,11 @@ pub trait Store: Send + Sync + 'static {
     /// A way to write rows, for one upload worker to own: on PostgreSQL a connection with its prepared statements.
     async fn writer(&self) -> Result<Box<dyn Writer>, LedgerError>;
 
+    /// How many deliveries of one job, at most, are worth being told to [`Writer::commit`] at once.
+    fn group_max(&self) -> usize {
+        1
+    }
+
     /// What [`Writer::commit`] would do to the rows, by reading alone.
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError>;
 
@@ -130,9 +135,14 @@ pub trait Store: Send + Sync + 'static {
 /// another one.
 #[async_trait]
 pub trait Writer: Send {
-    /// Writes a batch and its receipt in one transaction under the receipt's lease. Answers what became of the rows.
-    /// Told twice (the part is held by the checkpoint already), it writes nothing and answers zero counts.
-    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError>;
+    /// Writes batches of one job and their receipts in one transaction under the receipts' lease, all or none. Answers
+    /// for each what became of its rows; of rows that were written together, the first of them tells. What is told
+    /// twice (the part is held by the checkpoint already) is not written, and answers zero counts.
+    async fn commit(
+        &mut self,
+        deliveries: &[Arc<Delivery<Batch>>],
+        now: Timestamp,
+    ) -> Result<Vec<Committed>, LedgerError>;
 }
 
 /// What a heartbeat found.

@@ -6,6 +6,9 @@
 //!                └──▶ Store::preview ─▶ what would change, nothing written       (Settled::Separately, dry run)
 //! ```
 //!
+//! Deliveries of one job that wait for a worker together are committed together, where the store gains by it. If one of
+//! them is refused they go one by one, so that it alone fails.
+//!
 //! Each worker owns its writer, which on PostgreSQL is a connection of its own. One that breaks is dropped and opened
 //! anew with the next delivery; a delivery told twice counts once. So a worker of this stage, or its connection, can
 //! die at any instant without harm. A store that is out of reach opens its breaker: the domains wait, and burn nothing.
@@ -20,7 +23,7 @@ use longshore_actors::ledger::LedgerError;
 use longshore_actors::stage::Stage;
 use tokio::time::Instant;
 
-use crate::store::batch::{Batch, Object};
+use crate::store::batch::{Batch, Object, Rows};
 use crate::store::{Committed, Store, Writer};
 use crate::targets::objects::Objects;
 
@@ -36,6 +39,9 @@ pub struct StoreTarget {
     /// Report what would change and write nothing.
     pub dry_run: bool,
 }
+
+/// Rows that are committed together, at most, in several deliveries: a page of as many gains nothing by company.
+const GROUP_ROWS: usize = 20_000;
 
 pub struct StoreUpload {
     target: StoreTarget,
@@ -53,15 +59,33 @@ impl Stage for StoreUpload {
     }
 
     async fn run(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Uploaded, Fault> {
-        let (committed, settled) = if self.target.dry_run {
-            (self.target.store.preview(delivery).await, Settled::Separately)
-        } else {
-            self.put(&delivery.batch.objects).await?;
-            (self.commit(delivery).await, Settled::WithRows)
-        };
-        let committed = committed.map_err(fault)?;
-        Ok(Uploaded { counts: committed.counts, settled, note: committed.note })
+        if self.target.dry_run {
+            let seen = self.target.store.preview(delivery).await.map_err(fault)?;
+            return Ok(Uploaded { counts: seen.counts, settled: Settled::Separately, note: seen.note });
+        }
+        self.put(&delivery.batch.objects).await?;
+        let committed = self.commit(&[delivery]).await.map_err(fault)?.pop();
+        committed.map(with_rows).ok_or_else(|| Fault::fail("the store did not say what it committed"))
     }
+
+    fn group_max(&self) -> usize {
+        if self.target.dry_run { 1 } else { self.target.store.group_max() }
+    }
+
+    async fn run_group(&mut self, deliveries: Vec<Arc<Delivery<Batch>>>) -> Vec<Result<Uploaded, Fault>> {
+        if let Some(results) = self.run_together(&deliveries).await {
+            return results;
+        }
+        let mut results = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            results.push(self.run(delivery).await);
+        }
+        results
+    }
+}
+
+fn with_rows(committed: Committed) -> Uploaded {
+    Uploaded { counts: committed.counts, settled: Settled::WithRows, note: committed.note }
 }
 
 impl StoreUpload {
@@ -76,14 +100,33 @@ impl StoreUpload {
         Ok(())
     }
 
-    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
+    /// `None`: they are to go one by one.
+    async fn run_together(&mut self, deliveries: &[Arc<Delivery<Batch>>]) -> Option<Vec<Result<Uploaded, Fault>>> {
+        let rows = |delivery: &Arc<Delivery<Batch>>| delivery.batch.rows.iter().map(Rows::len).sum::<usize>();
+        if deliveries.len() < 2 || deliveries.iter().map(rows).sum::<usize>() > GROUP_ROWS {
+            return None;
+        }
+        for delivery in deliveries {
+            self.put(&delivery.batch.objects).await.ok()?;
+        }
+        match self.commit(deliveries).await {
+            Ok(committed) => Some(committed.into_iter().map(|committed| Ok(with_rows(committed))).collect()),
+            // An outage, or a lease that is gone, is the same for each of them.
+            Err(error @ (LedgerError::Unavailable(_) | LedgerError::Stale(_))) => {
+                Some(deliveries.iter().map(|_| Err(fault(error.clone()))).collect())
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn commit(&mut self, deliveries: &[Arc<Delivery<Batch>>]) -> Result<Vec<Committed>, LedgerError> {
         let pass =
             self.target.breaker.try_pass(Instant::now()).map_err(|refusal| LedgerError::Unavailable(refusal.reason))?;
         // Taken out while it works: if this future is dropped, nobody knows how far it came.
         let committed = match self.writer.take() {
-            Some(writer) => self.write(writer, delivery).await,
+            Some(writer) => self.write(writer, deliveries).await,
             None => match self.target.store.writer().await {
-                Ok(writer) => self.write(writer, delivery).await,
+                Ok(writer) => self.write(writer, deliveries).await,
                 Err(error) => Err(error),
             },
         };
@@ -98,9 +141,9 @@ impl StoreUpload {
     async fn write(
         &mut self,
         mut writer: Box<dyn Writer>,
-        delivery: Arc<Delivery<Batch>>,
-    ) -> Result<Committed, LedgerError> {
-        let committed = writer.commit(delivery, self.target.clock.now()).await;
+        deliveries: &[Arc<Delivery<Batch>>],
+    ) -> Result<Vec<Committed>, LedgerError> {
+        let committed = writer.commit(deliveries, self.target.clock.now()).await;
         if !matches!(committed, Err(LedgerError::Unavailable(_))) {
             self.writer = Some(writer);
         }
@@ -146,12 +189,17 @@ mod tests {
 
     #[async_trait]
     impl Writer for Pen {
-        async fn commit(&mut self, _: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
+        async fn commit(
+            &mut self,
+            deliveries: &[Arc<Delivery<Batch>>],
+            now: Timestamp,
+        ) -> Result<Vec<Committed>, LedgerError> {
             assert_eq!(now, Timestamp(7), "the clock's now");
             if self.guard {
                 return Err(LedgerError::Guard("60 of 100 rows would go".to_owned()));
             }
-            Ok(Committed { counts: Counts { inserted: 1, ..Counts::default() }, note: None })
+            let committed = Committed { counts: Counts { inserted: 1, ..Counts::default() }, note: None };
+            Ok(vec![committed; deliveries.len()])
         }
     }
 

@@ -64,6 +64,10 @@ pub struct Shared {
     /// How often each step has begun.
     begun: Mutex<HashMap<(JobId, At, u32), u32>>,
     target: Target,
+    /// Uploads of one job that are done together, at most.
+    group_max: AtomicUsize,
+    /// The pages of each upload that has begun, together or alone.
+    groups: Mutex<Vec<(JobId, Vec<u32>)>>,
     /// Changes with every count, so that a test can wait for one.
     changes: watch::Sender<u64>,
 }
@@ -86,6 +90,8 @@ impl Scripted {
             scripts: Mutex::default(),
             begun: Mutex::default(),
             target: Target::default(),
+            group_max: AtomicUsize::new(1),
+            groups: Mutex::default(),
             changes: watch::Sender::new(0),
         };
         Self { name, kinds, breakers: Vec::new(), shared: Arc::new(shared) }
@@ -94,6 +100,17 @@ impl Scripted {
     pub fn with_breakers(mut self, breakers: Vec<Arc<Breaker>>) -> Self {
         self.breakers = breakers;
         self
+    }
+
+    /// So many uploads of one job are done together, if they wait.
+    pub fn with_groups(self, max: usize) -> Self {
+        self.shared.group_max.store(max, Ordering::SeqCst);
+        self
+    }
+
+    /// The pages of each upload that has begun, together or alone, in their order.
+    pub fn groups(&self) -> Vec<(JobId, Vec<u32>)> {
+        lock(&self.shared.groups).clone()
     }
 
     /// A job of the first kind that follows this script.

@@ -1,12 +1,15 @@
-//! Settles one part of a job: rows, checkpoint, children and rejects in one transaction, under the job's lease.
+//! Settles parts of a job: rows, checkpoint, children and rejects in one transaction, under the job's lease.
 //!
 //! ```text
-//! look: is it stale, is the part held already? ─▶ rows ─▶ lock the job, look again ─▶ checkpoint, children ─▶ COMMIT
+//! look: is it stale, which parts are held? ─▶ rows ─▶ lock the job, look again ─▶ checkpoint, children ─▶ COMMIT
 //! ```
 //!
 //! The job's row is locked last, so that pages of one job are written beside each other, by workers with connections of
 //! their own. What the first look could not know (the lease was taken away, or the same part was committed meanwhile)
 //! the second one finds, and everything is rolled back.
+//!
+//! From that lock to the end of the transaction the pages of a job wait for each other, and for the disk. So pages that
+//! wait together are settled together, and the rows of a table are written as if they had come in one page.
 //!
 //! A commit whose answer is lost may have been made. The next try of the same part finds it in the checkpoint.
 
@@ -14,13 +17,14 @@ use std::borrow::Cow;
 
 use longshore_actors::checkpoint::{Checkpoint, Counts, Part};
 use longshore_actors::clock::Timestamp;
+use longshore_actors::domain::Delivery;
 use longshore_actors::job::{JobId, Lease};
 use longshore_actors::ledger::{LedgerError, Receipt, Reject};
 use tokio_postgres::types::Type;
 
 use crate::store::Committed;
-use crate::store::batch::Batch;
-use crate::store::draft::Draft;
+use crate::store::batch::{Batch, Rows};
+use crate::store::draft::{self, Draft};
 use crate::store::head;
 use crate::store::postgres::effects::Effects;
 use crate::store::postgres::enqueue;
@@ -30,6 +34,7 @@ use crate::store::postgres::removal::{self, Removed};
 use crate::store::postgres::rows;
 use crate::store::postgres::session::Tx;
 use crate::store::postgres::work::Work;
+use crate::store::table::Table;
 use crate::store::text;
 
 const REJECT: &str = "
@@ -61,56 +66,97 @@ impl Work for Settle<'_> {
         if held.checkpoint.holds(self.receipt.part) {
             return Ok(());
         }
-        settle(tx, held, self.receipt, self.drafts, &self.counts, self.now, effects).await
+        let part = Settled { receipt: self.receipt, drafts: self.drafts, counts: &self.counts };
+        settle(tx, held, &[part], self.now, effects).await
     }
 }
 
-/// Rows and receipt together. A part that is held already writes nothing and counts nothing.
+/// Rows and receipts of one lease together. A part that is held already writes nothing and counts nothing.
 #[derive(Debug)]
 pub struct Deliver<'a> {
-    pub batch: &'a Batch,
-    pub receipt: &'a Receipt,
-    pub received: u64,
-    pub drafts: &'a [Draft],
+    /// Not empty.
+    pub pages: &'a [Page<'a>],
     pub now: Timestamp,
 }
 
-impl Work for Deliver<'_> {
-    /// `None`: the same part was committed while this one was written, which must be undone.
-    type Answer = Option<Committed>;
+#[derive(Debug)]
+pub struct Page<'a> {
+    delivery: &'a Delivery<Batch>,
+    drafts: Vec<Draft>,
+}
 
-    async fn run(&self, tx: &Tx<'_>, effects: &mut Effects) -> OpResult<Option<Committed>> {
-        let Deliver { batch, receipt, received, drafts, now } = self;
-        let lease = receipt.lease;
+impl<'a> Page<'a> {
+    pub fn of(delivery: &'a Delivery<Batch>) -> Self {
+        Self { delivery, drafts: draft::drafts(&delivery.receipt.children) }
+    }
+}
+
+impl Work for Deliver<'_> {
+    /// One answer a page. `None`: one of them was committed while these were written, which must be undone.
+    type Answer = Option<Vec<Committed>>;
+
+    async fn run(&self, tx: &Tx<'_>, effects: &mut Effects) -> OpResult<Option<Vec<Committed>>> {
+        let Deliver { pages, now } = *self;
+        let Some(lease) = pages.first().map(|page| page.delivery.receipt.lease) else { return Ok(Some(Vec::new())) };
         let head = Head::look(tx, lease.job).await?.filter(|head| head.holds(lease));
-        let head = head.ok_or(LedgerError::Stale(lease))?;
-        if head.checkpoint()?.holds(receipt.part) {
-            return Ok(Some(Committed::default()));
-        }
-        let mut counts = Counts { received: *received, rejected: receipt.rejects.len() as u64, ..Counts::default() };
-        for rows in &batch.rows {
-            counts.add(&rows::write(tx, rows, *now).await?);
-        }
-        removal::see(tx, head.id, &batch.seen).await?;
-        let mut notes = Vec::new();
-        for removal in &batch.removals {
-            match removal::remove(tx, removal, head.id, *now).await? {
-                Removed::Rows(removed) => counts.removed += removed,
-                Removed::Nothing { note } => notes.push(note),
+        let checkpoint = head.ok_or(LedgerError::Stale(lease))?.checkpoint()?;
+        let is_open = |page: &Page<'_>| !checkpoint.holds(page.delivery.receipt.part);
+        let open: Vec<&Page<'_>> = pages.iter().filter(|page| is_open(page)).collect();
+        let mut written = Vec::new();
+        if !open.is_empty() {
+            written = write(tx, &open, lease.job, now).await?;
+            let held = Held::of(tx, lease).await?;
+            if open.iter().any(|page| held.checkpoint.holds(page.delivery.receipt.part)) {
+                return Ok(None);
             }
+            let parts = open.iter().zip(&written).map(|(page, committed)| Settled {
+                receipt: &page.delivery.receipt,
+                drafts: &page.drafts,
+                counts: &committed.counts,
+            });
+            settle(tx, held, &parts.collect::<Vec<_>>(), now, effects).await?;
         }
-        let note = (!notes.is_empty()).then(|| notes.join("; "));
-        let held = Held::of(tx, lease).await?;
-        if held.checkpoint.holds(receipt.part) {
-            return Ok(None);
-        }
-        settle(tx, held, receipt, drafts, &counts, *now, effects).await?;
-        Ok(Some(Committed { counts, note }))
+        let mut written = written.into_iter();
+        let answer = |page| if is_open(page) { written.next().unwrap_or_default() } else { Committed::default() };
+        Ok(Some(pages.iter().map(answer).collect()))
     }
 
     fn is_to_be_undone(&self, answer: &Self::Answer) -> bool {
         answer.is_none()
     }
+}
+
+/// Writes what pages hold; for each what became of it. Of rows that are written together the first page tells.
+async fn write(tx: &Tx<'_>, pages: &[&Page<'_>], job: JobId, now: Timestamp) -> OpResult<Vec<Committed>> {
+    let mut tables: Vec<(&'static Table, Vec<&Rows>)> = Vec::new();
+    for rows in pages.iter().flat_map(|page| &page.delivery.batch.rows) {
+        match tables.iter_mut().find(|(table, _)| table.name == rows.table.name) {
+            Some((_, batches)) => batches.push(rows),
+            None => tables.push((rows.table, vec![rows])),
+        }
+    }
+    let mut of_rows = Counts::default();
+    for (table, batches) in tables {
+        of_rows.add(&rows::write(tx, table, &batches, now).await?);
+    }
+    let seen: Vec<&str> = pages.iter().flat_map(|page| &page.delivery.batch.seen).map(String::as_str).collect();
+    removal::see(tx, job, &seen).await?;
+    let mut written = Vec::with_capacity(pages.len());
+    for page in pages {
+        let Delivery { batch, receipt, received } = page.delivery;
+        let rejected = receipt.rejects.len() as u64;
+        let mut counts = Counts { received: *received, rejected, ..std::mem::take(&mut of_rows) };
+        let mut notes = Vec::new();
+        for removal in &batch.removals {
+            match removal::remove(tx, removal, job, now).await? {
+                Removed::Rows(removed) => counts.removed += removed,
+                Removed::Nothing { note } => notes.push(note),
+            }
+        }
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
+        written.push(Committed { counts, note });
+    }
+    Ok(written)
 }
 
 /// A job under its lease and its lock.
@@ -131,27 +177,35 @@ impl Held {
     }
 }
 
+/// A part, and what became of its records.
+struct Settled<'a> {
+    receipt: &'a Receipt,
+    drafts: &'a [Draft],
+    counts: &'a Counts,
+}
+
 async fn settle(
     tx: &Tx<'_>,
-    held: Held,
-    receipt: &Receipt,
-    drafts: &[Draft],
-    counts: &Counts,
+    mut held: Held,
+    parts: &[Settled<'_>],
     now: Timestamp,
     effects: &mut Effects,
 ) -> OpResult<()> {
-    put_rejects(tx, &held, &receipt.rejects, now).await?;
-    if receipt.part == Part::Closing {
+    let rejects: Vec<&Reject> = parts.iter().flat_map(|part| &part.receipt.rejects).collect();
+    put_rejects(tx, &held, &rejects, now).await?;
+    if parts.iter().any(|part| part.receipt.part == Part::Closing) {
         removal::forget(tx, held.id).await?;
     }
-    let Held { id, mut checkpoint, .. } = held;
-    checkpoint.merge(receipt.part, receipt.following.clone(), receipt.total, counts);
-    let text = head::json_text(&checkpoint)?;
-    tx.execute(CHECKPOINT, &[(&id.0, Type::INT8), (&text, Type::TEXT)]).await?;
-    enqueue::children(tx, drafts, id, now, effects).await
+    for Settled { receipt, counts, .. } in parts {
+        held.checkpoint.merge(receipt.part, receipt.following.clone(), receipt.total, counts);
+    }
+    let text = head::json_text(&held.checkpoint)?;
+    tx.execute(CHECKPOINT, &[(&held.id.0, Type::INT8), (&text, Type::TEXT)]).await?;
+    let drafts: Vec<&Draft> = parts.iter().flat_map(|part| part.drafts).collect();
+    enqueue::children(tx, &drafts, held.id, now, effects).await
 }
 
-async fn put_rejects(tx: &Tx<'_>, held: &Held, rejects: &[Reject], now: Timestamp) -> OpResult<()> {
+async fn put_rejects(tx: &Tx<'_>, held: &Held, rejects: &[&Reject], now: Timestamp) -> OpResult<()> {
     if rejects.is_empty() {
         return Ok(());
     }

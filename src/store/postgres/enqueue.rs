@@ -93,7 +93,7 @@ pub async fn put_plain(session: &Session, drafts: &[Dated<'_>]) -> OpResult<(Vec
 /// this parent's to wait for.
 pub async fn children(
     tx: &Tx<'_>,
-    drafts: &[Draft],
+    drafts: &[&Draft],
     parent: JobId,
     now: Timestamp,
     effects: &mut Effects,
@@ -101,7 +101,7 @@ pub async fn children(
     if drafts.is_empty() {
         return Ok(());
     }
-    let drafts: Vec<Dated<'_>> = drafts.iter().map(|draft| (draft, Some(parent), now)).collect();
+    let drafts: Vec<Dated<'_>> = drafts.iter().map(|draft| (*draft, Some(parent), now)).collect();
     let answers = put(tx, &drafts, effects).await?;
     let open = answers.iter().filter(|answer| matches!(answer, Enqueued::New(_))).count() as i64;
     add_open(tx, HashMap::from([(parent, open)])).await

@@ -72,7 +72,7 @@ use crate::store::batch::{Batch, Cell, Row};
 use crate::store::draft::{self, Draft};
 use crate::store::postgres::change::Word;
 use crate::store::postgres::claim::Lost;
-use crate::store::postgres::commit::{Deliver, Settle};
+use crate::store::postgres::commit::{Deliver, Page, Settle};
 use crate::store::postgres::connect::Dial;
 use crate::store::postgres::keeping::{Fire, ScheduleSince};
 use crate::store::postgres::prune::Prune;
@@ -84,6 +84,10 @@ use crate::store::postgres::shared::{CLOSE, Shared, TRANSACTION, Tries, transact
 use crate::store::table::Table;
 use crate::store::text;
 use crate::store::{self, Beat, Committed, NodeStatus, RejectedRecord, Store, SyncState};
+
+/// Pages of one job that are committed together, at most. Sixteen small ones cost little more than one; of large ones
+/// the upload stage takes fewer.
+const GROUP: usize = 16;
 
 /// A handle on the store; cheap to clone.
 #[derive(Clone, Debug)]
@@ -287,6 +291,10 @@ impl Store for PostgresStore {
         Ok(Box::new(PostgresWriter { shared: self.shared.clone(), session: None }))
     }
 
+    fn group_max(&self) -> usize {
+        GROUP
+    }
+
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
         let preview = self.shared.run(move |session| {
             Box::pin(async move {
@@ -441,13 +449,16 @@ struct PostgresWriter {
 
 #[async_trait]
 impl store::Writer for PostgresWriter {
-    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
+    async fn commit(
+        &mut self,
+        deliveries: &[Arc<Delivery<Batch>>],
+        now: Timestamp,
+    ) -> Result<Vec<Committed>, LedgerError> {
         if self.shared.closing.is_cancelled() {
             return Err(LedgerError::Unavailable("the store is closed".into()));
         }
-        let Delivery { batch, receipt, received } = &*delivery;
-        let drafts = draft::drafts(&receipt.children);
-        let work = Deliver { batch, receipt, received: *received, drafts: &drafts, now };
+        let pages: Vec<Page<'_>> = deliveries.iter().map(|delivery| Page::of(delivery)).collect();
+        let work = Deliver { pages: &pages, now };
         let session = self.session.take().filter(|session| !session.client().is_closed());
         let shared = &self.shared;
         let done = shared.within(TRANSACTION, async {

@@ -27,8 +27,8 @@ const FORGET: &str = "DELETE FROM snapshot_keys WHERE job = $1";
 
 const NAMELESS: &str = "SELECT count(*) FROM rejected_records WHERE job = $1 AND key IS NULL";
 
-/// Keeps the keys that a page of the job's snapshot has shown.
-pub async fn see(tx: &Tx<'_>, job: JobId, keys: &[String]) -> OpResult<()> {
+/// Keeps the keys that pages of the job's snapshot have shown.
+pub async fn see(tx: &Tx<'_>, job: JobId, keys: &[&str]) -> OpResult<()> {
     if !keys.is_empty() {
         let keys: Vec<Cow<'_, str>> = keys.iter().map(|key| text::clean(key)).collect();
         let keys: Vec<&str> = keys.iter().map(Cow::as_ref).collect();

@@ -54,13 +54,12 @@ const SLICE: usize = 1_000;
 const SAVEPOINT: &str = "SAVEPOINT absent_rows";
 const ROLL_BACK: &str = "ROLLBACK TO SAVEPOINT absent_rows";
 
-/// Writes the rows that differ from what stands.
-pub async fn write(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> {
-    let table = rows.table;
-    let look = Look::at(rows);
+/// Writes the rows of one table that differ from what stands. Of two with the same key the last one wins.
+pub async fn write(tx: &Tx<'_>, table: &'static Table, batches: &[&Rows], at: Timestamp) -> OpResult<Counts> {
+    let look = Look::at(table, batches);
     let Found { absent, different: mut rest } = look.found(tx.query_planned(&look.sql, &look.params()).await?)?;
-    let mut counts = Counts { repeated: rows.duplicates(), ..Counts::default() };
-    counts.unchanged = (rows.len() - absent.len() - rest.len()) as u64;
+    let mut counts = Counts { repeated: look.repeated, ..Counts::default() };
+    counts.unchanged = (look.rows.len() - absent.len() - rest.len()) as u64;
     if absent.len() >= COPY_MIN && copy_absent(tx, table, &absent, at).await? {
         counts.inserted = absent.len() as u64;
     } else {
@@ -79,11 +78,11 @@ pub async fn write(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> 
 
 /// What [`write()`] would count, by reading alone.
 pub async fn compare(session: &Session, rows: &Rows) -> OpResult<Counts> {
-    let look = Look::at(rows);
+    let look = Look::at(rows.table, &[rows]);
     let Found { absent, different } = look.found(session.query_planned(&look.sql, &look.params()).await?)?;
     let (inserted, updated) = (absent.len() as u64, different.len() as u64);
-    let unchanged = rows.len() as u64 - inserted - updated;
-    let counts = Counts { inserted, updated, unchanged, repeated: rows.duplicates(), ..Counts::default() };
+    let unchanged = look.rows.len() as u64 - inserted - updated;
+    let counts = Counts { inserted, updated, unchanged, repeated: look.repeated, ..Counts::default() };
     Ok(counted(rows.table, counts))
 }
 
@@ -94,8 +93,10 @@ fn counted(table: &Table, counts: Counts) -> Counts {
 
 /// The question which rows of a batch stand in the table as they are.
 struct Look<'a> {
-    /// In the order of their key.
+    /// In the order of their key, each key once.
     rows: Vec<&'a Row>,
+    /// Rows that gave way to a later one with their key.
+    repeated: u64,
     sql: String,
     keys: Vec<Column<'a>>,
     hashes: Hashes<'a>,
@@ -109,12 +110,22 @@ struct Found<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn at(batch: &'a Rows) -> Self {
-        let key = batch.table.key;
-        let mut rows: Vec<&Row> = batch.rows.iter().collect();
-        rows.sort_unstable_by(|a, b| a.cells[..key].cmp(&b.cells[..key]));
-        let (keys, hashes) = (columns(&batch.table.columns[..key], &rows), Hashes::of(&rows));
-        Self { rows, sql: statements::look(batch.table), keys, hashes }
+    fn at(table: &Table, batches: &[&'a Rows]) -> Self {
+        let key = table.key;
+        let mut rows: Vec<&Row> = batches.iter().flat_map(|batch| &batch.rows).collect();
+        let all = rows.len();
+        // Stable: of equal keys the order in which they came tells which one wins.
+        rows.sort_by(|a, b| a.cells[..key].cmp(&b.cells[..key]));
+        rows.dedup_by(|later, earlier| {
+            let same = later.cells[..key] == earlier.cells[..key];
+            if same {
+                *earlier = *later;
+            }
+            same
+        });
+        let repeated = batches.iter().map(|batch| batch.duplicates()).sum::<u64>() + (all - rows.len()) as u64;
+        let (keys, hashes) = (columns(&table.columns[..key], &rows), Hashes::of(&rows));
+        Self { rows, repeated, sql: statements::look(table), keys, hashes }
     }
 
     fn params(&self) -> Vec<Param<'_>> {

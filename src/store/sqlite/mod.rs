@@ -336,11 +336,19 @@ impl Store for SqliteStore {
 
 #[async_trait]
 impl store::Writer for SqliteStore {
-    async fn commit(&mut self, delivery: Arc<Delivery<Batch>>, now: Timestamp) -> Result<Committed, LedgerError> {
-        let drafts = draft::drafts(&delivery.receipt.children);
+    async fn commit(
+        &mut self,
+        deliveries: &[Arc<Delivery<Batch>>],
+        now: Timestamp,
+    ) -> Result<Vec<Committed>, LedgerError> {
+        let deliveries = deliveries.to_vec();
+        let drafts: Vec<_> = deliveries.iter().map(|delivery| draft::drafts(&delivery.receipt.children)).collect();
         self.write(move |tx| {
-            let Delivery { batch, receipt, received } = &*delivery;
-            commit::delivery(tx, batch, receipt, *received, &drafts, now)
+            let commit = |(delivery, drafts): (&Arc<Delivery<Batch>>, &Vec<Draft>)| {
+                let Delivery { batch, receipt, received } = &**delivery;
+                commit::delivery(tx, batch, receipt, *received, drafts, now)
+            };
+            deliveries.iter().zip(&drafts).map(commit).collect()
         })
         .await
     }

@@ -164,7 +164,8 @@ impl Harness {
     async fn commit(&self, lease: Lease, part: Part, batch: Batch) -> Result<Committed, LedgerError> {
         let received = batch.rows.first().map_or(0, Rows::len) as u64;
         let delivery = Delivery { batch, receipt: Receipt::new(lease, part), received };
-        crate::store::Writer::commit(&mut self.store.clone(), Arc::new(delivery), NOW).await
+        let committed = crate::store::Writer::commit(&mut self.store.clone(), &[Arc::new(delivery)], NOW).await?;
+        Ok(committed.into_iter().next().unwrap())
     }
 
     async fn record(&self, lease: Lease, outcome: Outcome) {
@@ -281,12 +282,13 @@ async fn rows_checkpoint_children_and_rejects_commit_together() {
     receipt.rejects = vec![Reject { key: Some("bad".into()), reason: "no price".into(), raw: "{}".into() }];
     let delivery = Arc::new(Delivery { batch: page("a", &["x", "y"], 100), receipt, received: 3 });
     let preview = harness.store.preview(delivery.clone()).await.unwrap();
-    let committed = crate::store::Writer::commit(&mut harness.store.clone(), delivery.clone(), NOW).await.unwrap();
+    let committed =
+        crate::store::Writer::commit(&mut harness.store.clone(), std::slice::from_ref(&delivery), NOW).await.unwrap();
     let expected = Counts { received: 3, inserted: 2, rejected: 1, ..Counts::default() };
-    assert_eq!(committed.counts, expected);
+    assert_eq!(committed.iter().map(|committed| committed.counts).collect::<Vec<_>>(), [expected]);
     assert_eq!(preview.counts, expected);
-    let again = crate::store::Writer::commit(&mut harness.store.clone(), delivery, NOW).await.unwrap();
-    assert_eq!(again, Committed::default(), "told twice, it counts once");
+    let again = crate::store::Writer::commit(&mut harness.store.clone(), &[delivery], NOW).await.unwrap();
+    assert_eq!(again, [Committed::default()], "told twice, it counts once");
 
     let record = harness.job(lease.job).await;
     assert_eq!((record.checkpoint.prefix, record.checkpoint.total), (1, Some(3)));
@@ -313,6 +315,31 @@ async fn a_commit_that_fails_half_way_leaves_nothing() {
     assert_eq!(harness.job(lease.job).await.checkpoint, Default::default());
     harness.commit(lease, Part::Page(0), page("a", &["good"], 1)).await.unwrap();
     assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 1);
+}
+
+/// Pages that are told at once stand or fall together.
+#[tokio::test]
+async fn pages_that_come_together_are_one_transaction() {
+    let harness = Harness::new();
+    let lease = harness.start().await;
+    let delivery = |number, bundle: &str, group: &str| {
+        let receipt = Receipt::new(lease, Part::Page(number));
+        Arc::new(Delivery { batch: page(group, &[bundle], 1), receipt, received: 1 })
+    };
+    let mut broken = Rows::new(&BUNDLES);
+    push_bundle(&mut broken, "bad", 1, &[]);
+    broken.rows[0].details[0].push(vec![text("bad"), text("no such role"), text("FR"), Cell::Null, Cell::Null]);
+    let broken = Batch { rows: vec![broken], ..Batch::default() };
+    let broken = Arc::new(Delivery { batch: broken, receipt: Receipt::new(lease, Part::Page(1)), received: 1 });
+    let commit = async |deliveries: &[Arc<Delivery<Batch>>]| {
+        crate::store::Writer::commit(&mut harness.store.clone(), deliveries, NOW).await
+    };
+    let error = commit(&[delivery(0, "x", "a"), broken]).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Broken(_)), "{error}");
+    assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 0);
+    let committed = commit(&[delivery(0, "x", "a"), delivery(1, "y", "a")]).await.unwrap();
+    assert_eq!(committed.iter().map(|committed| committed.counts.inserted).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(harness.job(lease.job).await.checkpoint.prefix, 2);
 }
 
 /// A stale lease writes nothing, and is counted.
@@ -459,7 +486,7 @@ async fn records_without_a_readable_key_may_be_those_that_seem_gone() {
     let reject = || Reject { key: None, reason: "no name".into(), raw: "{}".into() };
     let receipt = Receipt { rejects: vec![reject(), reject()], ..Receipt::new(lease, Part::Page(0)) };
     let delivery = Arc::new(Delivery { batch: page("a", &["x"], 1), receipt, received: 3 });
-    crate::store::Writer::commit(&mut harness.store.clone(), delivery, NOW).await.unwrap();
+    crate::store::Writer::commit(&mut harness.store.clone(), &[delivery], NOW).await.unwrap();
     let closed = harness.commit(lease, Part::Closing, closing("a", 0, OPEN_GUARD)).await.unwrap();
     assert!(closed.note.unwrap().contains("2 records came without a readable key"));
     assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 3);

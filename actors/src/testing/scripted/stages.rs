@@ -125,15 +125,47 @@ impl Stage for ScriptedUpload {
     }
 
     async fn run(&mut self, input: Arc<Delivery<Rows>>) -> Result<Uploaded, Fault> {
-        let Delivery { batch, receipt, received } = &*input;
-        let job = receipt.lease.job;
-        let page = match receipt.part {
-            Part::Plan => 0,
-            Part::Page(page) => page,
-            Part::Closing => u32::MAX,
-        };
-        let _running = self.shared.run(StageName::Upload, job, page).await?;
-        self.shared.target.write(Write { job, part: receipt.part, rows: batch.clone() }).await?;
+        let _running = self.shared.run(StageName::Upload, input.receipt.lease.job, number(&input)).await?;
+        self.write(&input).await
+    }
+
+    fn group_max(&self) -> usize {
+        self.shared.group_max.load(Ordering::SeqCst)
+    }
+
+    /// All that the script says comes before the first write, so that a panic leaves none behind.
+    async fn run_group(&mut self, inputs: Vec<Arc<Delivery<Rows>>>) -> Vec<Result<Uploaded, Fault>> {
+        let pages = inputs.iter().map(|input| number(input)).collect();
+        lock(&self.shared.groups).push((inputs[0].receipt.lease.job, pages));
+        let mut running = Vec::new();
+        for input in &inputs {
+            running.push(self.shared.run(StageName::Upload, input.receipt.lease.job, number(input)).await);
+        }
+        let mut results = Vec::new();
+        for (running, input) in running.into_iter().zip(&inputs) {
+            results.push(match running {
+                Ok(_running) => self.write(input).await,
+                Err(fault) => Err(fault),
+            });
+        }
+        results
+    }
+}
+
+/// The page by which the script speaks of it.
+fn number(delivery: &Delivery<Rows>) -> u32 {
+    match delivery.receipt.part {
+        Part::Plan => 0,
+        Part::Page(page) => page,
+        Part::Closing => u32::MAX,
+    }
+}
+
+impl ScriptedUpload {
+    async fn write(&self, delivery: &Delivery<Rows>) -> Result<Uploaded, Fault> {
+        let Delivery { batch, receipt, received } = delivery;
+        let write = Write { job: receipt.lease.job, part: receipt.part, rows: batch.clone() };
+        self.shared.target.write(write).await?;
         self.shared.changed();
         let counts = Counts {
             received: *received,
