@@ -8,7 +8,7 @@ use longshore::store::batch::{Batch, Cell, Guard, Removal, Row, Rows};
 use longshore::store::migrations::POSTGRES;
 use longshore::store::postgres::error::{OpError, OpResult};
 use longshore::store::postgres::removal::{self, Removed};
-use longshore::store::postgres::session::{Session, Tx};
+use longshore::store::postgres::session::{Param, Session, Tx};
 use longshore::store::postgres::{listing, read, rows, schema};
 use longshore::store::table::{Column, ColumnKind, Detail, Table};
 use longshore_actors::checkpoint::Counts;
@@ -18,6 +18,7 @@ use longshore_actors::ledger::LedgerError;
 use rust_decimal::Decimal;
 use tokio::sync::Barrier;
 use tokio_postgres::NoTls;
+use tokio_postgres::types::Type;
 
 use crate::support::postgres::Server;
 
@@ -621,4 +622,22 @@ async fn two_that_lock_each_other_out_are_told_so() {
     });
     let errors: Vec<OpError> = [left, right].into_iter().filter_map(Result::err).collect();
     assert!(errors.len() == 1 && errors[0].is_conflict(), "{errors:?}");
+}
+
+/// The driver finds fault with a value by itself, and gives no code: that is a bug of ours, which no waiting mends.
+#[tokio::test]
+async fn a_value_that_does_not_fit_is_no_outage() {
+    let database = Database::new();
+    let session = database.session(true).await;
+    let told = async |sql: &str, params: &[Param<'_>]| match session.query(sql, params).await {
+        Ok(rows) => LedgerError::from(OpError::from(rows[0].try_get::<_, i64>(0).unwrap_err())),
+        Err(error) => LedgerError::from(error),
+    };
+    for (error, part) in [
+        (told("SELECT $1", &[(&"a", Type::INT8)]).await, "serializing parameter 0"),
+        (told("SELECT 'a'::text", &[]).await, "deserializing column 0"),
+        (told("SELECT $1", &[(&"\0", Type::TEXT)]).await, "invalid byte sequence"),
+    ] {
+        assert!(matches!(&error, LedgerError::Broken(reason) if reason.contains(part)), "{error:?}");
+    }
 }

@@ -59,8 +59,9 @@ impl OpError {
 /// Whether the same work can succeed later, without anybody changing a line.
 pub fn is_outage(error: &tokio_postgres::Error) -> bool {
     let Some(code) = error.code() else {
-        // No answer of the server's: the connection broke, or was never made.
-        return true;
+        // No answer of the server's: the connection broke, or was never made; or the driver has found fault with a
+        // value before there was one.
+        return !is_about_a_value(error);
     };
     // Connection exceptions, lack of resources (disk, memory, connections), the operator's intervention, system errors;
     // and a server that has become a replica.
@@ -70,6 +71,15 @@ pub fn is_outage(error: &tokio_postgres::Error) -> bool {
     ends_the_session
         || ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class))
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+/// Whether the driver could not bring a value into its form on the wire, or read one. It tells its errors apart by
+/// their texts alone, which a test holds.
+fn is_about_a_value(error: &tokio_postgres::Error) -> bool {
+    let said = error.to_string();
+    ["error serializing parameter", "error deserializing column", "error encoding message", "invalid column"]
+        .iter()
+        .any(|begin| said.starts_with(begin))
 }
 
 /// The server's message with its code, or what broke.
