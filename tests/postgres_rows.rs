@@ -11,10 +11,11 @@ use longshore::store::postgres::removal::{self, Removed};
 use longshore::store::postgres::session::{Param, Session, Tx};
 use longshore::store::postgres::{listing, read, rows, schema};
 use longshore::store::table::{Column, ColumnKind, Detail, Table};
-use longshore_actors::checkpoint::Counts;
+use longshore_actors::checkpoint::{Counts, Part};
 use longshore_actors::clock::Timestamp;
-use longshore_actors::job::JobId;
-use longshore_actors::ledger::LedgerError;
+use longshore_actors::domain::Delivery;
+use longshore_actors::job::{JobId, Lease};
+use longshore_actors::ledger::{LedgerError, Receipt, Reject};
 use rust_decimal::Decimal;
 use tokio::sync::Barrier;
 use tokio_postgres::NoTls;
@@ -505,11 +506,11 @@ async fn close(session: &mut Session, seen: &[&str], removal: &Removal) -> OpRes
     let job = JobId(1);
     for page in seen.chunks(2) {
         let page: Vec<String> = page.iter().map(|&key| key.to_owned()).collect();
-        removal::see(&tx, job, &page.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        removal::see(&tx, job, &page).await?;
     }
-    removal::see(&tx, job, &[]).await?;
+    removal::see(&tx, job, &[""; 0]).await?;
     removal::see(&tx, JobId(2), &["other"]).await?;
-    let removed = removal::remove(&tx, removal, job, LATER).await?;
+    let removed = removal::remove(&tx, removal, job, 0, LATER).await?;
     removal::forget(&tx, job).await?;
     tx.commit().await?;
     Ok(removed)
@@ -569,11 +570,72 @@ async fn a_preview_counts_and_writes_nothing() {
     put(&mut session, &groups(&["a", "b"]), NOW).await;
     let rows = vec![groups(&["b", "c", "c"]), members("g", &["x"])];
     let batch = Batch { rows, removals: vec![removal(0, GUARD)], ..Batch::default() };
-    let committed = read::preview(&session, &batch, 4, 1).await.unwrap();
+    let reject = Reject { key: None, reason: "no".to_owned(), raw: "{}".to_owned() };
+    let lease = Lease { job: JobId(1), fence: 1 };
+    let receipt = Receipt { rejects: vec![reject], ..Receipt::new(lease, Part::Closing) };
+    let committed = read::preview(&session, &Delivery { batch, receipt, received: 4 }).await.unwrap();
     let wanted = Counts { received: 4, rejected: 1, repeated: 1, ..counts(1, 0, 1) };
     assert_eq!(committed.counts, wanted);
     assert!(committed.note.unwrap().contains("not previewed"));
     assert_eq!(read::count_rows(&session, &catalog::GROUPS).await.unwrap(), 2);
+}
+
+/// A page that is a whole snapshot: things go with the membership that names them, then what else stands on the shelf.
+#[tokio::test]
+async fn a_preview_of_a_page_tells_what_its_removals_do() {
+    static OWNED: [(&Table, &str); 1] = [(&THINGS, "label")];
+    let database = Database::new();
+    let mut session = database.session(true).await;
+    put(&mut session, &members("g", &["a", "b", "c"]), NOW).await;
+    put(&mut session, &members("other", &["d"]), NOW).await;
+    put(&mut session, &things(0..2, "b"), NOW).await;
+    put(&mut session, &things(2..3, "a"), NOW).await;
+    put(&mut session, &things(3..5, "loose"), NOW).await;
+    let whole = |guard| {
+        let scope = ("group_name", "g".to_owned());
+        let key = "bundle_name";
+        let table = &catalog::BUNDLE_GROUPS;
+        let of_members = Removal { table, scope, key, missing: 0, guard, orphans: None, owned: &OWNED };
+        let scope = ("shelf", "left".to_owned());
+        let of_things = Removal { table: &THINGS, scope, key: "number", missing: 0, guard, orphans: None, owned: &[] };
+        let seen = ["a", "new", "2", "3"].map(str::to_owned).to_vec();
+        let rows = vec![members("g", &["new"]), things(2..3, "a")];
+        Batch { rows, seen, removals: vec![of_members, of_things], ..Batch::default() }
+    };
+    let lease = Lease { job: JobId(1), fence: 1 };
+    let preview = async |guard| {
+        let receipt = Receipt::new(lease, Part::Page(0));
+        read::preview(&session, &Delivery { batch: whole(guard), receipt, received: 2 }).await
+    };
+    let error = preview(Guard { rows: 1, ..GUARD }).await.unwrap_err();
+    let OpError::Refused(LedgerError::Guard(reason)) = error else { panic!("{error:?}") };
+    assert!(reason.starts_with("2 of 4 rows of catalog_bundle_groups in group_name \"g\""), "{reason}");
+
+    // Two things of `b`; of the three that are left then, number 4.
+    let told = preview(GUARD).await.unwrap();
+    assert_eq!((told.counts.removed, told.counts.unchanged, &told.note), (3, 1, &None));
+    assert_eq!(read::count_rows(&session, &THINGS).await.unwrap(), 5, "nothing is written");
+
+    let batch = whole(GUARD);
+    let tx = session.begin().await.unwrap();
+    let mut removed = 0;
+    for rows in &batch.rows {
+        write_rows(&tx, rows, LATER).await.unwrap();
+    }
+    removal::see(&tx, lease.job, &batch.seen).await.unwrap();
+    for one in &batch.removals {
+        let Removed::Rows(rows) = removal::remove(&tx, one, lease.job, 0, LATER).await.unwrap() else {
+            panic!("{one:?}")
+        };
+        removed += rows;
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(removed, told.counts.removed, "the preview told the truth");
+    // As many records of this very page came without a key as are gone: nobody knows.
+    let tx = session.begin().await.unwrap();
+    let of_members = whole(GUARD).removals.remove(0);
+    let nameless = removal::remove(&tx, &of_members, JobId(9), 5, LATER).await.unwrap();
+    assert!(matches!(nameless, Removed::Nothing { note } if note.contains("5 records came without")));
 }
 
 #[tokio::test]

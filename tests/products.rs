@@ -528,6 +528,20 @@ fn a_dry_run_tells_the_changes_and_writes_nothing() {
     tried.expect(0).calm(&[]);
     assert_eq!(tried.json()["job"]["counts"]["inserted"], 1 + 1 + 2, "a supplier, a family, its variants: {tried}");
     assert!(!world.path("longshore.db").exists() && !world.path("objects").exists());
+
+    sync(&world, &[]).expect(0);
+    feed.family("A23-1", &["2", "3"], &["a"]);
+    feed.list(&["A23-1"]);
+    let tried = sync(&world, &["--dry-run"]);
+    tried.expect(0).calm(&[]);
+    assert_eq!(live(&world, "product_variants"), 2, "nothing is written");
+    let done = sync(&world, &[]);
+    let counts = |ended: &Ended| {
+        let counts = &ended.json()["job"]["counts"];
+        ["inserted", "updated", "unchanged", "removed"].map(|name| counts[name].as_u64().unwrap())
+    };
+    assert_eq!(counts(&tried), counts(&done), "the dry run told the truth");
+    assert_eq!(counts(&done)[3], 1, "a variant is gone: {done}");
 }
 
 /// Invariant 1.

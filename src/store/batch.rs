@@ -174,7 +174,9 @@ pub struct Batch {
     /// Keys that this page of a snapshot holds, rejected records included as far as their key is known. Kept in the
     /// store for the job until it ends.
     pub seen: Vec<String>,
-    /// The closing acts of a snapshot, one a table.
+    /// What a snapshot ends with, one a table. With the rows of a page that is a whole snapshot they stand or fall with
+    /// that page: a guard that refuses leaves nothing of it. After many pages they come in a batch of their own, once
+    /// all are in.
     pub removals: Vec<Removal>,
     /// Files that the rows speak of: in the object store before the rows are written.
     pub objects: Vec<Object>,

@@ -34,6 +34,7 @@ use crate::store::postgres::removal::{self, Removed};
 use crate::store::postgres::rows;
 use crate::store::postgres::session::Tx;
 use crate::store::postgres::work::Work;
+use crate::store::removal::{joined, nameless};
 use crate::store::table::Table;
 use crate::store::text;
 
@@ -141,6 +142,8 @@ async fn write(tx: &Tx<'_>, pages: &[&Page<'_>], job: JobId, now: Timestamp) -> 
     }
     let seen: Vec<&str> = pages.iter().flat_map(|page| &page.delivery.batch.seen).map(String::as_str).collect();
     removal::see(tx, job, &seen).await?;
+    // Those of these pages are put in with their receipts, later.
+    let nameless = pages.iter().map(|page| nameless(&page.delivery.receipt.rejects)).sum();
     let mut written = Vec::with_capacity(pages.len());
     for page in pages {
         let Delivery { batch, receipt, received } = page.delivery;
@@ -148,13 +151,12 @@ async fn write(tx: &Tx<'_>, pages: &[&Page<'_>], job: JobId, now: Timestamp) -> 
         let mut counts = Counts { received: *received, rejected, ..std::mem::take(&mut of_rows) };
         let mut notes = Vec::new();
         for removal in &batch.removals {
-            match removal::remove(tx, removal, job, now).await? {
+            match removal::remove(tx, removal, job, nameless, now).await? {
                 Removed::Rows(removed) => counts.removed += removed,
                 Removed::Nothing { note } => notes.push(note),
             }
         }
-        let note = (!notes.is_empty()).then(|| notes.join("; "));
-        written.push(Committed { counts, note });
+        written.push(Committed { counts, note: joined(&notes) });
     }
     Ok(written)
 }

@@ -296,12 +296,7 @@ impl Store for PostgresStore {
     }
 
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
-        let preview = self.shared.run(move |session| {
-            Box::pin(async move {
-                let Delivery { batch, receipt, received } = &*delivery;
-                read::preview(session, batch, *received, receipt.rejects.len() as u64).await
-            })
-        });
+        let preview = self.shared.run(move |session| Box::pin(async move { read::preview(session, &delivery).await }));
         preview.await
     }
 

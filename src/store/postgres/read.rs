@@ -2,6 +2,7 @@
 
 use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
+use longshore_actors::domain::Delivery;
 use longshore_actors::job::JobId;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -9,8 +10,8 @@ use tokio_postgres::types::Type;
 use crate::store::batch::Batch;
 use crate::store::bounds::LIMIT_MAX;
 use crate::store::postgres::error::OpResult;
-use crate::store::postgres::rows;
 use crate::store::postgres::session::Session;
+use crate::store::postgres::{self, rows};
 use crate::store::removal;
 use crate::store::table::Table;
 use crate::store::{Committed, RejectedRecord, SyncState};
@@ -83,10 +84,16 @@ pub async fn count_rows(session: &Session, table: &Table) -> OpResult<u64> {
 }
 
 /// What a commit would do to the rows.
-pub async fn preview(session: &Session, batch: &Batch, received: u64, rejected: u64) -> OpResult<Committed> {
-    let mut counts = Counts { received, rejected, ..Counts::default() };
+pub async fn preview(session: &Session, delivery: &Delivery<Batch>) -> OpResult<Committed> {
+    let Delivery { batch, receipt, received } = delivery;
+    let mut counts = Counts { received: *received, rejected: receipt.rejects.len() as u64, ..Counts::default() };
     for rows in &batch.rows {
         counts.add(&rows::compare(session, rows).await?);
     }
-    Ok(Committed { counts, note: batch.removals.first().map(removal::not_previewed) })
+    if !removal::is_foreseen(receipt, batch) {
+        return Ok(Committed { counts, note: batch.removals.first().map(removal::not_previewed) });
+    }
+    let (removed, note) = postgres::removal::preview(session, batch, &receipt.rejects).await?;
+    counts.removed += removed;
+    Ok(Committed { counts, note })
 }

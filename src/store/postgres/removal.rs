@@ -1,4 +1,4 @@
-//! The closing act of a snapshot: marks the rows that vanished from it.
+//! What a snapshot ends with: marks the rows that vanished from it.
 //!
 //! Only if the snapshot is complete, and never more than the guard allows. Nothing is deleted.
 //!
@@ -9,14 +9,15 @@ use std::borrow::Cow;
 
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::JobId;
+use longshore_actors::ledger::Reject;
 use tokio_postgres::types::Type;
 
-use crate::store::batch::Removal;
+use crate::store::batch::{Batch, Removal};
 use crate::store::postgres::cells::Instant;
 use crate::store::postgres::error::OpResult;
-use crate::store::postgres::session::{Param, Tx};
+use crate::store::postgres::session::{Param, Session, Tx};
 pub use crate::store::removal::Removed;
-use crate::store::removal::{self, Facts};
+use crate::store::removal::{self, Facts, Foresight};
 use crate::store::table::{ColumnKind, Table};
 use crate::store::text;
 
@@ -28,9 +29,9 @@ const FORGET: &str = "DELETE FROM snapshot_keys WHERE job = $1";
 const NAMELESS: &str = "SELECT count(*) FROM rejected_records WHERE job = $1 AND key IS NULL";
 
 /// Keeps the keys that pages of the job's snapshot have shown.
-pub async fn see(tx: &Tx<'_>, job: JobId, keys: &[&str]) -> OpResult<()> {
+pub async fn see(tx: &Tx<'_>, job: JobId, keys: &[impl AsRef<str> + Sync]) -> OpResult<()> {
     if !keys.is_empty() {
-        let keys: Vec<Cow<'_, str>> = keys.iter().map(|key| text::clean(key)).collect();
+        let keys: Vec<Cow<'_, str>> = keys.iter().map(|key| text::clean(key.as_ref())).collect();
         let keys: Vec<&str> = keys.iter().map(Cow::as_ref).collect();
         tx.execute(SEE, &[(&job.0, Type::INT8), (&keys, Type::TEXT_ARRAY)]).await?;
     }
@@ -42,7 +43,8 @@ pub async fn forget(tx: &Tx<'_>, job: JobId) -> OpResult<()> {
     Ok(())
 }
 
-pub async fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: Timestamp) -> OpResult<Removed> {
+/// `nameless` are rejected records without a readable key that are not yet among the job's.
+pub async fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, nameless: u64, at: Timestamp) -> OpResult<Removed> {
     if let Some(nothing) = removal::incomplete(removal) {
         return Ok(nothing);
     }
@@ -51,7 +53,7 @@ pub async fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: Timestamp) -
     let live = format!("SELECT count(*) FROM {name} WHERE {column} = $1 AND removed_at IS NULL");
     let live = count(tx, &live, &[(&scope, Type::TEXT)]).await?;
     let vanished = vanished(tx, removal, &scope, job).await?;
-    let nameless = count(tx, NAMELESS, &[(&job.0, Type::INT8)]).await?;
+    let nameless = nameless + count(tx, NAMELESS, &[(&job.0, Type::INT8)]).await?;
     if let Some(nothing) = removal::decide(removal, Facts { live, gone: vanished.len() as u64, nameless })? {
         return Ok(nothing);
     }
@@ -110,18 +112,59 @@ impl Mark<'_> {
         condition: &str,
         params: &[Param<'_>],
     ) -> OpResult<u64> {
-        // Keys are told as texts; a column of numbers is asked for numbers, so that its index serves.
-        let numbers = table.columns.iter().any(|column| column.name == key && column.kind == ColumnKind::Int);
-        let keyed = if numbers { "ANY ($2::text[]::bigint[])" } else { "ANY ($2)" };
         let sql = format!(
-            "UPDATE {} SET removed_at = $1, changed_at = $1 WHERE {key} = {keyed} AND removed_at IS NULL {condition}",
-            table.name
+            "UPDATE {} SET removed_at = $1, changed_at = $1
+             WHERE {key} = ANY ({}) AND removed_at IS NULL {condition}",
+            table.name,
+            keys_at(2, table, key)
         );
         let mut all: Vec<Param<'_>> = vec![(&self.at, Type::TIMESTAMPTZ), (&keys, Type::TEXT_ARRAY)];
         all.extend_from_slice(params);
         let marked = self.tx.execute_planned(&sql, &all).await?;
         Ok(if table.link { 0 } else { marked })
     }
+}
+
+/// What the removals of a page would do once its rows are in, by reading alone.
+pub async fn preview(session: &Session, batch: &Batch, rejects: &[Reject]) -> OpResult<(u64, Option<String>)> {
+    let mut foresight = Foresight::new(batch, rejects);
+    for removal in &batch.removals {
+        let held = held(session, removal, &foresight).await?;
+        let Some(gone) = foresight.gone(removal, held)? else { continue };
+        for (owned, owner) in removal.owned {
+            let sql = format!(
+                "SELECT count(*) FROM {} WHERE {owner} = ANY ({}) AND removed_at IS NULL",
+                owned.name,
+                keys_at(1, owned, owner)
+            );
+            let rows = session.query_planned(&sql, &[(&gone, Type::TEXT_ARRAY)]).await?;
+            let rows: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+            foresight.mark(owned, owner, gone.clone(), u64::try_from(rows).unwrap_or(0));
+        }
+        let rows = gone.len() as u64;
+        foresight.mark(removal.table, removal.key, gone, rows);
+    }
+    Ok(foresight.told())
+}
+
+/// Keys of the scope that are live, but for those that an earlier removal of the same page would mark.
+async fn held(session: &Session, removal: &Removal, foresight: &Foresight<'_>) -> OpResult<Vec<String>> {
+    let Removal { table, scope: (column, value), key, .. } = removal;
+    let value = text::clean(value);
+    let mut sql = format!("SELECT {key}::text FROM {} WHERE {column} = $1 AND removed_at IS NULL", table.name);
+    let mut params: Vec<Param<'_>> = vec![(&value, Type::TEXT)];
+    for mark in foresight.marks_of(table) {
+        params.push((&mark.keys, Type::TEXT_ARRAY));
+        sql.push_str(&format!(" AND NOT {} = ANY ({})", mark.column, keys_at(params.len(), table, mark.column)));
+    }
+    let rows = session.query_planned(&sql, &params).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// A parameter of keys. They are told as texts; a column of numbers is asked for numbers, so that its index serves.
+fn keys_at(place: usize, table: &Table, key: &str) -> String {
+    let numbers = table.columns.iter().any(|column| column.name == key && column.kind == ColumnKind::Int);
+    format!("${place}::text[]{}", if numbers { "::bigint[]" } else { "" })
 }
 
 async fn texts(tx: &Tx<'_>, sql: &str, params: &[Param<'_>]) -> OpResult<Vec<String>> {

@@ -9,6 +9,7 @@ use crate::store::Committed;
 use crate::store::batch::Batch;
 use crate::store::draft::Draft;
 use crate::store::head;
+use crate::store::removal::{joined, nameless};
 use crate::store::sqlite::enqueue;
 use crate::store::sqlite::head::Head;
 use crate::store::sqlite::removal::{self, Removed};
@@ -51,13 +52,15 @@ pub fn delivery(
     }
     removal::see(tx, head.id, &batch.seen)?;
     let mut notes = Vec::new();
+    // Those of this part are put in with its receipt, below.
+    let nameless = nameless(&receipt.rejects);
     for removal in &batch.removals {
-        match removal::remove(tx, removal, head.id, &at)? {
+        match removal::remove(tx, removal, head.id, nameless, &at)? {
             Removed::Rows(removed) => counts.removed += removed,
             Removed::Nothing { note } => notes.push(note),
         }
     }
-    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    let note = joined(&notes);
     settle(tx, &head, checkpoint, receipt, drafts, &counts, now)?;
     Ok(Committed { counts, note })
 }

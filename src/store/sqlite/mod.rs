@@ -251,11 +251,7 @@ impl Store for SqliteStore {
     }
 
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
-        self.read(move |conn| {
-            let Delivery { batch, receipt, received } = &*delivery;
-            read::preview(conn, batch, *received, receipt.rejects.len() as u64)
-        })
-        .await
+        self.read(move |conn| read::preview(conn, &delivery)).await
     }
 
     async fn sync_state(&self, provider: &str, entity: &str) -> Result<Option<SyncState>, LedgerError> {

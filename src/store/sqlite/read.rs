@@ -2,6 +2,7 @@
 
 use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
+use longshore_actors::domain::Delivery;
 use longshore_actors::job::{FailCause, JobId, State};
 use longshore_actors::ledger::{Attempt, Children, Filter, JobRecord, KindStats, LedgerError};
 use rusqlite::types::Value as SqlValue;
@@ -13,7 +14,7 @@ use crate::store::bounds::{LIMIT, LIMIT_MAX};
 use crate::store::head;
 use crate::store::removal;
 use crate::store::sqlite::tx::{OpError, OpResult};
-use crate::store::sqlite::{names, rows};
+use crate::store::sqlite::{self, names, rows};
 use crate::store::table::Table;
 use crate::store::{Committed, RejectedRecord, SyncState};
 
@@ -211,12 +212,17 @@ pub fn last_fire(conn: &Connection, schedule: &str) -> OpResult<Option<Timestamp
 }
 
 /// What a commit would do to the rows.
-pub fn preview(conn: &Connection, batch: &Batch, received: u64, rejected: u64) -> OpResult<Committed> {
-    let mut counts = Counts { received, rejected, ..Counts::default() };
+pub fn preview(conn: &Connection, delivery: &Delivery<Batch>) -> OpResult<Committed> {
+    let Delivery { batch, receipt, received } = delivery;
+    let mut counts = Counts { received: *received, rejected: receipt.rejects.len() as u64, ..Counts::default() };
     for rows in &batch.rows {
         counts.add(&rows::compare(conn, rows)?);
     }
-    let note = batch.removals.first().map(removal::not_previewed);
+    if !removal::is_foreseen(receipt, batch) {
+        return Ok(Committed { counts, note: batch.removals.first().map(removal::not_previewed) });
+    }
+    let (removed, note) = sqlite::removal::preview(conn, batch, &receipt.rejects)?;
+    counts.removed += removed;
     Ok(Committed { counts, note })
 }
 

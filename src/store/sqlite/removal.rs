@@ -1,16 +1,17 @@
-//! The closing act of a snapshot: marks the rows that vanished from it.
+//! What a snapshot ends with: marks the rows that vanished from it.
 //!
 //! Only if the snapshot is complete, and never more than the guard allows. Nothing is deleted.
 
 use std::borrow::Cow;
 
 use longshore_actors::job::JobId;
-use rusqlite::params;
+use longshore_actors::ledger::Reject;
+use rusqlite::{Connection, params, params_from_iter};
 
-use crate::store::batch::Removal;
+use crate::store::batch::{Batch, Removal};
 use crate::store::head;
 pub use crate::store::removal::Removed;
-use crate::store::removal::{self, Facts};
+use crate::store::removal::{self, Facts, Foresight};
 use crate::store::sqlite::tx::{OpResult, Tx};
 use crate::store::table::Table;
 use crate::store::text;
@@ -34,7 +35,8 @@ pub fn forget(tx: &Tx<'_>, job: JobId) -> OpResult<()> {
     Ok(())
 }
 
-pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<Removed> {
+/// `nameless` are rejected records without a readable key that are not yet among the job's.
+pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, nameless: u64, at: &str) -> OpResult<Removed> {
     if let Some(nothing) = removal::incomplete(removal) {
         return Ok(nothing);
     }
@@ -43,7 +45,7 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
     let live =
         count(tx, &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"), params![value])?;
     let vanished = vanished(tx, table, column, key, params![value, job.0])?;
-    let nameless = count(tx, NAMELESS, params![job.0])?;
+    let nameless = nameless + count(tx, NAMELESS, params![job.0])?;
     if let Some(nothing) = removal::decide(removal, Facts { live, gone: vanished.len() as u64, nameless })? {
         return Ok(nothing);
     }
@@ -65,6 +67,40 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, at: &str) -> OpResult<
         removed += remove_owned(tx, owned, owner, &vanished, at)?;
     }
     Ok(Removed::Rows(removed))
+}
+
+/// What the removals of a page would do once its rows are in, by reading alone.
+pub fn preview(conn: &Connection, batch: &Batch, rejects: &[Reject]) -> OpResult<(u64, Option<String>)> {
+    let mut foresight = Foresight::new(batch, rejects);
+    for removal in &batch.removals {
+        let held = held(conn, removal, &foresight)?;
+        let Some(gone) = foresight.gone(removal, held)? else { continue };
+        for (owned, owner) in removal.owned {
+            let sql = format!(
+                "SELECT count(*) FROM {} WHERE {owner} IN (SELECT value FROM json_each(?1)) AND removed_at IS NULL",
+                owned.name
+            );
+            let rows: i64 = conn.query_row(&sql, [head::json_text(&gone)?], |row| row.get(0))?;
+            foresight.mark(owned, owner, gone.clone(), u64::try_from(rows).unwrap_or(0));
+        }
+        let rows = gone.len() as u64;
+        foresight.mark(removal.table, removal.key, gone, rows);
+    }
+    Ok(foresight.told())
+}
+
+/// Keys of the scope that are live, but for those that an earlier removal of the same page would mark.
+fn held(conn: &Connection, removal: &Removal, foresight: &Foresight<'_>) -> OpResult<Vec<String>> {
+    let Removal { table, scope: (column, value), key, .. } = removal;
+    let mut sql = format!("SELECT {key} FROM {} WHERE {column} = ? AND removed_at IS NULL", table.name);
+    let mut values = vec![text::clean(value).into_owned()];
+    for mark in foresight.marks_of(table) {
+        sql.push_str(&format!(" AND {} NOT IN (SELECT value FROM json_each(?))", mark.column));
+        values.push(head::json_text(&mark.keys)?);
+    }
+    let mut statement = conn.prepare(&sql)?;
+    let keys = statement.query_map(params_from_iter(values), |row| row.get(0))?;
+    Ok(keys.collect::<rusqlite::Result<_>>()?)
 }
 
 fn vanished(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore_actors::checkpoint::Part;
+use longshore_actors::checkpoint::{Checkpoint, Part};
 use longshore_actors::job::{FailCause, OnChildFailed, Outcome, State, UniqueScope};
 use longshore_actors::ledger::{Entity, Reject};
 use proptest::prelude::*;
@@ -164,8 +164,13 @@ impl Harness {
     async fn commit(&self, lease: Lease, part: Part, batch: Batch) -> Result<Committed, LedgerError> {
         let received = batch.rows.first().map_or(0, Rows::len) as u64;
         let delivery = Delivery { batch, receipt: Receipt::new(lease, part), received };
-        let committed = crate::store::Writer::commit(&mut self.store.clone(), &[Arc::new(delivery)], NOW).await?;
-        Ok(committed.into_iter().next().unwrap())
+        self.deliver(Arc::new(delivery)).await
+    }
+
+    async fn deliver(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
+        let mut committed = crate::store::Writer::commit(&mut self.store.clone(), &[delivery], NOW).await?;
+        assert_eq!(committed.len(), 1);
+        Ok(committed.remove(0))
     }
 
     async fn record(&self, lease: Lease, outcome: Outcome) {
@@ -282,13 +287,12 @@ async fn rows_checkpoint_children_and_rejects_commit_together() {
     receipt.rejects = vec![Reject { key: Some("bad".into()), reason: "no price".into(), raw: "{}".into() }];
     let delivery = Arc::new(Delivery { batch: page("a", &["x", "y"], 100), receipt, received: 3 });
     let preview = harness.store.preview(delivery.clone()).await.unwrap();
-    let committed =
-        crate::store::Writer::commit(&mut harness.store.clone(), std::slice::from_ref(&delivery), NOW).await.unwrap();
+    let committed = harness.deliver(delivery.clone()).await.unwrap();
     let expected = Counts { received: 3, inserted: 2, rejected: 1, ..Counts::default() };
-    assert_eq!(committed.iter().map(|committed| committed.counts).collect::<Vec<_>>(), [expected]);
+    assert_eq!(committed.counts, expected);
     assert_eq!(preview.counts, expected);
-    let again = crate::store::Writer::commit(&mut harness.store.clone(), &[delivery], NOW).await.unwrap();
-    assert_eq!(again, [Committed::default()], "told twice, it counts once");
+    let again = harness.deliver(delivery).await.unwrap();
+    assert_eq!(again, Committed::default(), "told twice, it counts once");
 
     let record = harness.job(lease.job).await;
     assert_eq!((record.checkpoint.prefix, record.checkpoint.total), (1, Some(3)));
@@ -486,7 +490,7 @@ async fn records_without_a_readable_key_may_be_those_that_seem_gone() {
     let reject = || Reject { key: None, reason: "no name".into(), raw: "{}".into() };
     let receipt = Receipt { rejects: vec![reject(), reject()], ..Receipt::new(lease, Part::Page(0)) };
     let delivery = Arc::new(Delivery { batch: page("a", &["x"], 1), receipt, received: 3 });
-    crate::store::Writer::commit(&mut harness.store.clone(), &[delivery], NOW).await.unwrap();
+    harness.deliver(delivery).await.unwrap();
     let closed = harness.commit(lease, Part::Closing, closing("a", 0, OPEN_GUARD)).await.unwrap();
     assert!(closed.note.unwrap().contains("2 records came without a readable key"));
     assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 3);
@@ -531,6 +535,70 @@ async fn the_guard_stops_a_large_removal_and_nothing_is_harmed() {
     let closed = harness.commit(lease, Part::Closing, closing("a", 0, lifted)).await.unwrap();
     assert_eq!(closed.counts.removed, 100);
     assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 100);
+}
+
+/// A page that is a whole snapshot: bundles that vanish go with their membership, then what else is left of them.
+fn whole(names: &[&str], guard: Guard) -> Batch {
+    static OWNED: [(&Table, &str); 1] = [(&BUNDLES, "name")];
+    let scope = ("group_name", "a".to_owned());
+    let key = "bundle_name";
+    let members = Removal { table: &MEMBERS, scope, key, missing: 0, guard, orphans: None, owned: &OWNED };
+    let scope = ("description", "a bundle of data for a trip".to_owned());
+    let bundles = Removal { table: &BUNDLES, scope, key: "name", missing: 0, guard, orphans: None, owned: &[] };
+    Batch { removals: vec![members, bundles], ..page("a", names, 1) }
+}
+
+#[tokio::test]
+async fn a_page_stands_or_falls_with_its_own_removals() {
+    let harness = Harness::new();
+    let first = harness.start().await;
+    harness.commit(first, Part::Page(0), page("a", &["v", "w", "x", "y", "z"], 1)).await.unwrap();
+    harness.commit(first, Part::Page(1), page("b", &["loose"], 1)).await.unwrap();
+    harness.record(first, done()).await;
+    let rows = "SELECT (SELECT count(*) FROM catalog_bundles) + (SELECT count(*) FROM snapshot_keys)
+                       + (SELECT count(*) FROM rejected_records)";
+    let before = harness.count(rows).await;
+
+    let lease = harness.start().await;
+    let guard = Guard { rows: 2, ratio: 0.2, lifted: false };
+    let tell = async |names: &[&str], guard, nameless| {
+        let reject = || Reject { key: None, reason: "no name".into(), raw: "{}".into() };
+        let rejects = (0..nameless).map(|_| reject()).collect();
+        let receipt = Receipt { rejects, ..Receipt::new(lease, Part::Page(0)) };
+        let delivery = Arc::new(Delivery { batch: whole(names, guard), receipt, received: 3 });
+        let preview = harness.store.preview(delivery.clone()).await;
+        let committed = harness.deliver(delivery).await;
+        assert_eq!(preview, committed, "the preview tells the truth");
+        committed
+    };
+    let refused = tell(&["new", "v", "w"], guard, 1).await.unwrap_err();
+    assert!(matches!(&refused, LedgerError::Guard(why) if why.starts_with("3 of 6 rows of catalog_bundle_groups")));
+    assert_eq!(harness.count(rows).await, before, "nothing of the page is left behind");
+    assert_eq!(harness.job(lease.job).await.checkpoint, Checkpoint::default());
+
+    // Three bundles of the group with their membership, and the one that no page shows.
+    let lifted = Guard { lifted: true, ..guard };
+    let committed = tell(&["new", "v", "w"], lifted, 1).await.unwrap();
+    assert_eq!((committed.counts.inserted, committed.counts.removed, committed.note), (1, 4, None));
+    assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 3);
+    assert_eq!(harness.job(lease.job).await.checkpoint.prefix, 1);
+}
+
+#[tokio::test]
+async fn a_page_whose_own_rejects_may_be_what_is_gone_removes_nothing() {
+    let harness = Harness::new();
+    let lease = harness.start().await;
+    harness.commit(lease, Part::Page(0), page("a", &["x", "y"], 1)).await.unwrap();
+    harness.record(lease, done()).await;
+    let lease = harness.start().await;
+    let reject = Reject { key: None, reason: "no name".into(), raw: "{}".into() };
+    let receipt = Receipt { rejects: vec![reject], ..Receipt::new(lease, Part::Page(0)) };
+    let delivery = Arc::new(Delivery { batch: whole(&["x"], OPEN_GUARD), receipt, received: 2 });
+    let preview = harness.store.preview(delivery.clone()).await.unwrap();
+    let committed = harness.deliver(delivery).await.unwrap();
+    assert_eq!(preview, committed);
+    assert!(committed.note.unwrap().contains("1 records came without a readable key"));
+    assert_eq!(harness.store.count_rows(&BUNDLES).await.unwrap(), 2);
 }
 
 #[tokio::test]
