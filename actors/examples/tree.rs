@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use longshore_actors::breaker::Breaker;
-use longshore_actors::checkpoint::{Checkpoint, Counts};
+use longshore_actors::checkpoint::Counts;
 use longshore_actors::child::DomainChild;
 use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Delivery, Domain, Fetched, Plan, Settled, Transformed, Uploaded};
@@ -50,10 +50,6 @@ impl Domain for Numbers {
     async fn plan(&self, job: &Job) -> Result<Plan<u64>, Fault> {
         let from = job.params["from"].as_u64().ok_or_else(|| Fault::fail("params.from is not a number"))?;
         Ok(Plan::pages(vec![from, from + 1, from + 2]))
-    }
-
-    fn close(&self, _: &Job, _: &Checkpoint) -> Option<u64> {
-        None
     }
 }
 

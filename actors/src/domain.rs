@@ -5,7 +5,8 @@
 //! ```text
 //! Job ─plan─▶ requests ─Fetch─▶ Answer ─Transform─▶ Batch ─Upload─▶ counts     per page
 //!        └──▶ children                    └──▶ rejects, children                   │
-//!                                                             close ─▶ Batch ◀─────┘ once, when all pages are in
+//!                                                             close ─▶ Batch ◀─────┘ once, when all pages are in,
+//!                                                                                    if there is anything left to do
 //! ```
 
 use std::sync::Arc;
@@ -50,8 +51,11 @@ pub trait Domain: Send + Sync + 'static {
     fn plan(&self, job: &Job) -> impl Future<Output = Result<Plan<Self::Request>, Fault>>;
 
     /// What is to be uploaded once, when all pages are committed: for a complete snapshot, the mark on the rows that
-    /// vanished. Called only if every page of the job is in, none of them rejected as a whole.
-    fn close(&self, job: &Job, checkpoint: &Checkpoint) -> Option<Self::Batch>;
+    /// vanished. Called only if every page of the job is in, none of them rejected as a whole. It is a commit of its
+    /// own: what has to stand or fall with a page belongs into that page's batch.
+    fn close(&self, _job: &Job, _checkpoint: &Checkpoint) -> Option<Self::Batch> {
+        None
+    }
 }
 
 /// What one job comes down to.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use longshore_actors::breaker::Breaker;
-use longshore_actors::checkpoint::Checkpoint;
 use longshore_actors::child::DomainChild;
 use longshore_actors::clock::Clock;
 use longshore_actors::domain::{Delivery, Domain, Fetched, Plan, Settled, Transformed, Uploaded};
@@ -59,10 +58,6 @@ impl Domain for Spinning {
 
     async fn plan(&self, job: &Job) -> Result<Plan<u64>, Fault> {
         Ok(Plan::pages(vec![job.params.as_u64().unwrap()]))
-    }
-
-    fn close(&self, _: &Job, _: &Checkpoint) -> Option<u64> {
-        None
     }
 }
 

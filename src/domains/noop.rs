@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use longshore_actors::breaker::Breaker;
-use longshore_actors::checkpoint::{Checkpoint, Counts};
+use longshore_actors::checkpoint::Counts;
 use longshore_actors::domain::{Delivery, Domain, Fetched, Plan, Settled, Transformed, Uploaded};
 use longshore_actors::job::{Fault, Job};
 use longshore_actors::stage::Stage;
@@ -54,10 +54,6 @@ impl Domain for Noop {
     async fn plan(&self, job: &Job) -> Result<Plan<()>, Fault> {
         (self.started)(job);
         Ok(Plan::pages(vec![()]))
-    }
-
-    fn close(&self, _: &Job, _: &Checkpoint) -> Option<()> {
-        None
     }
 }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use longshore_actors::breaker::Breaker;
-use longshore_actors::checkpoint::Checkpoint;
 use longshore_actors::domain::{Domain, Fetched, Plan, Transformed};
 use longshore_actors::job::{Fault, Job};
 use longshore_actors::stage::Stage;
@@ -119,10 +118,6 @@ impl Domain for Plain {
 
     async fn plan(&self, _: &Job) -> Result<Plan<u64>, Fault> {
         Ok(Plan::pages((1..=self.rows.div_ceil(self.per_page)).collect()))
-    }
-
-    fn close(&self, _: &Job, _: &Checkpoint) -> Option<Batch> {
-        None
     }
 }
 
