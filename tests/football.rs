@@ -260,7 +260,7 @@ fn what_fails_now_and_then_is_tried_again_and_comes_out_right() {
 
 #[test]
 fn a_dry_run_tells_the_changes_and_writes_nothing() {
-    let world = World::football(200, Dials { changed: 0.1, ..Dials::default() });
+    let world = World::football(200, Dials { changed: 0.1, vanished: 0.05, ..Dials::default() });
     let tried = world.run(&["sync", "football", "--dry-run", "--json"]);
     tried.expect(0).calm(&[]);
     assert!(!world.path("longshore.db").exists(), "a dry run makes no file");
@@ -268,20 +268,39 @@ fn a_dry_run_tells_the_changes_and_writes_nothing() {
     for name in ["received", "inserted", "rejected"] {
         assert_eq!(count(&done, name), count(&tried, name), "the dry run told the truth of {name}");
     }
+    assert!(world.sandbox.advance().leagues_vanished > 0);
+    let before = world.rows().dump_football();
+    let tried = world.run(&["sync", "football", "--dry-run", "--json"]);
+    tried.expect(0).calm(&[]);
+    assert_eq!(world.rows().dump_football(), before);
+    let done = world.run(&["sync", "football", "--json"]);
+    for name in ["received", "inserted", "updated", "unchanged", "removed", "rejected"] {
+        assert_eq!(count(&done, name), count(&tried, name), "the dry run told the truth of {name}");
+    }
+    assert!(count(&done, "removed") > 0);
 }
 
 /// A list of leagues with these ids and names, all cups of England.
 fn list(leagues: &[(u32, &str)]) -> String {
-    let league = |(id, name): &(u32, &str)| {
-        json!({
-            "league": {"id": id, "name": name, "type": "Cup", "logo": null},
-            "country": {"name": "England", "code": "GB", "flag": null},
-            "seasons": [{"year": 2026, "start": "2026-08-01", "end": "2027-05-01", "current": true}],
-        })
-    };
-    let leagues: Vec<Value> = leagues.iter().map(league).collect();
-    let (results, paging) = (leagues.len(), json!({"current": 1, "total": 1}));
-    json!({"errors": [], "results": results, "paging": paging, "response": leagues}).to_string()
+    whole(leagues.iter().map(|(id, name)| cup(*id, name, "England")).collect())
+}
+
+fn cup(id: u32, name: &str, country: &str) -> Value {
+    json!({
+        "league": {"id": id, "name": name, "type": "Cup", "logo": null},
+        "country": {"name": country, "code": "GB", "flag": null},
+        "seasons": [{"year": 2026, "start": "2026-08-01", "end": "2027-05-01", "current": true}],
+    })
+}
+
+fn countries(names: &[&str]) -> String {
+    whole(names.iter().map(|name| json!({"name": name, "code": "GB", "flag": null})).collect())
+}
+
+/// An answer that says of itself that it is all there is.
+fn whole(records: Vec<Value>) -> String {
+    let (results, paging) = (records.len(), json!({"current": 1, "total": 1}));
+    json!({"errors": [], "results": results, "paging": paging, "response": records}).to_string()
 }
 
 /// An upstream that answers everything with what stands in the cell, and the cell.
@@ -297,6 +316,140 @@ fn answering(body: String) -> (Upstream, Arc<Mutex<String>>) {
         )
     });
     (upstream, cell)
+}
+
+/// All that an answer may leave behind, but for the quota and the end of its job.
+fn left_behind(rows: &Rows<'_>) -> Vec<String> {
+    let seen = rows.texts("SELECT 'keys that job ' || job || ' has seen' FROM snapshot_keys ORDER BY job");
+    rows.dump_football().into_iter().chain(rows.dump_of("rejected_records")).chain(seen).collect()
+}
+
+/// All or nothing: what the guard refuses leaves no row, no reject and no key of its answer. `rows` opens the store.
+fn a_refused_answer_leaves_nothing<'a>(world: World, told: &Mutex<String>, rows: impl Fn(&World) -> Rows<'a>) {
+    let sync = |more: &[&str]| world.run(&[&["sync", "football", "--json"], more].concat());
+    let names: Vec<String> = (1..=120).map(|id| format!("Cup {id}")).collect();
+    let leagues: Vec<(u32, &str)> = (1..).zip(names.iter().map(String::as_str)).collect();
+    *told.lock().unwrap() = list(&leagues);
+    sync(&[]).expect(0).calm(&[]);
+    let before = left_behind(&rows(&world));
+
+    // Forty are called otherwise, eighty are gone, one is new, in a new country, and one nobody can read.
+    let renamed: Vec<String> = (1..=40).map(|id| format!("Shield {id}")).collect();
+    let mut records: Vec<Value> = (1..).zip(&renamed).map(|(id, name)| cup(id, name, "England")).collect();
+    records.extend([cup(500, "Vase", "Wales"), json!({"league": {"id": null}})]);
+    *told.lock().unwrap() = whole(records);
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let refused = sync(dry_run);
+        refused.expect(1).one_error(&["80 of 121 rows", "more than the guard allows", "allow_removal=true"]);
+        assert_eq!(left_behind(&rows(&world)), before, "nothing of the answer is left behind");
+    }
+    let job = "SELECT state, cause, attempt, checkpoint IS NULL AS fresh FROM jobs ORDER BY id DESC LIMIT 1";
+    let [state, cause, attempt, fresh] = rows(&world).ask(job).remove(0).try_into().unwrap();
+    assert_eq!((&*state, &*cause, &*attempt), ("failed", "permanent", "1"));
+    assert!(fresh == "1" || fresh == "t", "the job has done no page");
+
+    let tried = sync(&["--dry-run", "--param", "allow_removal=true"]);
+    tried.expect(0).calm(&[]);
+    assert_eq!(left_behind(&rows(&world)), before, "a dry run writes nothing");
+    let allowed = sync(&["--param", "allow_removal=true"]);
+    allowed.expect(0).calm(&[]);
+    // A league and its season; a country, a league and its season; forty names.
+    assert_eq!((count(&allowed, "removed"), count(&allowed, "inserted"), count(&allowed, "updated")), (160, 3, 40));
+    for name in ["received", "inserted", "updated", "unchanged", "removed", "rejected"] {
+        assert_eq!(count(&allowed, name), count(&tried, name), "the dry run told the truth of {name}");
+    }
+    let rows = rows(&world);
+    let live = "SELECT id || ' ' || name FROM leagues WHERE removed_at IS NULL ORDER BY id";
+    let wanted = (1..).zip(&renamed).map(|(id, name)| format!("{id} {name}")).chain(["500 Vase".to_owned()]);
+    assert_eq!(rows.texts(live), wanted.collect::<Vec<_>>());
+    assert_eq!(rows.number("SELECT count(*) FROM seasons WHERE removed_at IS NULL"), 41);
+    assert_eq!(rows.number("SELECT count(*) FROM rejected_records"), 1);
+    assert_eq!(rows.number("SELECT count(*) FROM snapshot_keys"), 0);
+}
+
+#[test]
+fn a_refused_removal_leaves_nothing_of_its_answer() {
+    let (upstream, told) = answering(String::new());
+    let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
+    a_refused_answer_leaves_nothing(world, &told, |world| world.rows());
+}
+
+#[test]
+fn a_refused_removal_leaves_nothing_of_its_answer_in_postgresql() {
+    let server = Server::shared();
+    let url = server.database();
+    let (upstream, told) = answering(String::new());
+    let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
+    a_refused_answer_leaves_nothing(world.on(url.clone()), &told, |_| Rows::on(&server, &url));
+}
+
+/// A country is gone when its own list leaves it out and no live league names it. `rows` opens the store.
+fn countries_go_unless_named<'a>(world: World, told: &Mutex<String>, rows: impl Fn(&World) -> Rows<'a>) {
+    let world =
+        world.set("domains.football.removal_guard.rows", "1").set("domains.football.removal_guard.ratio", "0.0");
+    let tell = |body: String, args: &[&str]| {
+        *told.lock().unwrap() = body;
+        world.run(&[&["sync"], args, &["--json"]].concat())
+    };
+    let leagues = |body| tell(body, &["football.leagues"]);
+    let listed = |body| tell(body, &["football.countries"]);
+    let live = || rows(&world).texts("SELECT name FROM countries WHERE removed_at IS NULL ORDER BY name");
+    leagues(list(&[(1, "Cup")])).expect(0);
+    listed(countries(&["Wales", "Spain", "World"])).expect(0);
+    assert_eq!(live(), ["England", "Spain", "Wales", "World"], "a league names England, which the list leaves out");
+
+    // Neither what comes back without a reason, nor with one, nor in parts, nor with a bad record removes anything.
+    let bad = whole(vec![json!({"name": "Spain", "code": 7}), json!({"name": "Wales", "code": null, "flag": null})]);
+    let part = countries(&["World"]).replace("\"results\":1", "\"results\":4");
+    let error = json!({"errors": {"plan": "no"}, "results": 0, "response": []}).to_string();
+    for (body, code) in [(whole(Vec::new()), 0), (part, 0), (error, 1)] {
+        let ended = listed(body);
+        ended.expect(code);
+        assert_eq!(live(), ["England", "Spain", "Wales", "World"], "{ended}");
+    }
+    let ended = listed(bad);
+    ended.expect(0).calm(&[]);
+    assert_eq!((count(&ended, "removed"), count(&ended, "rejected")), (1, 1), "World alone");
+    assert_eq!(live(), ["England", "Spain", "Wales"]);
+    let again = leagues(list(&[(1, "Cup")]));
+    assert_eq!((count(&again, "updated"), count(&again, "removed")), (0, 0), "the two lists do not undo each other");
+
+    // The last league of England goes, and its country with the next list of countries.
+    leagues(whole(vec![cup(2, "Copa", "Spain")])).expect(0);
+    assert_eq!(live(), ["England", "Spain", "Wales"]);
+    let ended = listed(countries(&["Wales", "France"]));
+    ended.expect(0);
+    assert_eq!((count(&ended, "removed"), count(&ended, "inserted")), (1, 1));
+    assert_eq!(live(), ["France", "Spain", "Wales"]);
+
+    // Two at once are more than this guard allows: neither they go nor the new one comes.
+    let before = left_behind(&rows(&world));
+    listed(countries(&["Andorra"])).expect(1).one_error(&["2 of 4 rows", "more than the guard allows"]);
+    assert_eq!(left_behind(&rows(&world)), before, "nothing of the answer is left behind");
+    let allowed = tell(countries(&["Andorra"]), &["football.countries", "--param", "allow_removal=true"]);
+    allowed.expect(0).calm(&[]);
+    assert_eq!(live(), ["Andorra", "Spain"]);
+    let sources = "SELECT provider_id FROM provider_sources WHERE entity = 'country' AND removed_at IS NULL ORDER BY 1";
+    assert_eq!(rows(&world).texts(sources), live());
+    // What a league names anew is live again.
+    leagues(list(&[(1, "Cup")])).expect(0);
+    assert_eq!(live(), ["Andorra", "England", "Spain"]);
+}
+
+#[test]
+fn a_country_goes_when_its_list_and_all_leagues_have_dropped_it() {
+    let (upstream, told) = answering(String::new());
+    let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
+    countries_go_unless_named(world, &told, |world| world.rows());
+}
+
+#[test]
+fn a_country_goes_when_its_list_and_all_leagues_have_dropped_it_in_postgresql() {
+    let server = Server::shared();
+    let url = server.database();
+    let (upstream, told) = answering(String::new());
+    let world = World::football(0, Dials::default()).set("domains.football.base_url", &upstream.base_url);
+    countries_go_unless_named(world.on(url.clone()), &told, |_| Rows::on(&server, &url));
 }
 
 #[test]

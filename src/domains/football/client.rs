@@ -238,6 +238,8 @@ mod tests {
     use crate::store::Store;
     use crate::store::sqlite::{Settings, SqliteStore};
 
+    const LEAGUES: Request = Request::Leagues { allow_removal: false };
+
     /// Errors in the shapes that the provider was seen to send.
     const TOKEN: &str = r#"{"get":"status","parameters":[],"errors":{
         "token":"Error/Missing application key. Go to https://example.org/v3 to learn how to get your API application key."
@@ -310,7 +312,7 @@ mod tests {
     }
 
     fn errors(body: &str) -> Option<Refusal> {
-        refusal(&open(&said(body), Request::Leagues).unwrap().errors)
+        refusal(&open(&said(body), LEAGUES).unwrap().errors)
     }
 
     #[test]
@@ -338,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_told_from_what_will_not() {
-        let open = |status, body: &str| open(&Raw { status, ..said(body) }, Request::Leagues).map(drop);
+        let open = |status, body: &str| open(&Raw { status, ..said(body) }, LEAGUES).map(drop);
         for (status, body) in [(200, "<html>"), (200, r#"{"errors":[],"resp"#), (200, ""), (204, ""), (499, "{}")] {
             assert!(matches!(open(status, body), Err(Fault::Retry { .. })), "{status} {body}");
         }
@@ -352,10 +354,10 @@ mod tests {
     async fn a_good_answer_is_taken_and_counted() {
         let Bench { client, transport, store, _folder } = bench(NOON, 2, || said(FINE));
         for _ in 0..2 {
-            let (body, extent) = client.ask(Request::Leagues).await.unwrap();
+            let (body, extent) = client.ask(LEAGUES).await.unwrap();
             assert_eq!((body.len(), extent.results, extent.pages), (1, Some(1), Some(1)));
         }
-        let Err(Fault::Unavailable { what, reason, retry_in }) = client.ask(Request::Leagues).await else { panic!() };
+        let Err(Fault::Unavailable { what, reason, retry_in }) = client.ask(LEAGUES).await else { panic!() };
         assert_eq!((what.as_str(), retry_in), (WHO, Some(HALF_A_DAY)));
         assert!(reason.contains("the day's 2 requests are used up") && reason.contains("00:00 UTC"), "{reason}");
         assert_eq!(*transport.calls.lock().unwrap(), 2, "nobody is asked in vain");
@@ -370,7 +372,7 @@ mod tests {
         let Bench { client, transport, _folder, .. } =
             bench(NOON, 100, || Raw { day_left: Some(40), ..said(REQUESTS) });
         for _ in 0..2 {
-            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(Request::Leagues).await else { panic!() };
+            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(LEAGUES).await else { panic!() };
             assert_eq!(retry_in, Some(HALF_A_DAY));
         }
         assert_eq!(*transport.calls.lock().unwrap(), 1);
@@ -378,7 +380,7 @@ mod tests {
         let midnight = NOON.plus(HALF_A_DAY + Duration::from_secs(1));
         let Bench { client, transport, _folder, .. } = bench(midnight, 100, || said(REQUESTS));
         for _ in 0..2 {
-            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(Request::Leagues).await else { panic!() };
+            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(LEAGUES).await else { panic!() };
             assert_eq!(retry_in, Some(CLOCKS));
         }
         assert_eq!(*transport.calls.lock().unwrap(), 2);
@@ -389,16 +391,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_headers_say_is_left_counts() {
         let Bench { client, transport, _folder, .. } = bench(NOON, 100, || Raw { day_left: Some(0), ..said(FINE) });
-        client.ask(Request::Leagues).await.unwrap();
-        assert!(matches!(client.ask(Request::Leagues).await, Err(Fault::Unavailable { .. })));
+        client.ask(LEAGUES).await.unwrap();
+        assert!(matches!(client.ask(LEAGUES).await, Err(Fault::Unavailable { .. })));
         assert_eq!(transport.pauses.lock().unwrap().len(), 0);
         // A larger account than we know of leaves our own count as it is.
         let Bench { client, _folder, .. } = bench(NOON, 2, || Raw { day_left: Some(7_000), ..said(FINE) });
-        client.ask(Request::Leagues).await.unwrap();
-        client.ask(Request::Leagues).await.unwrap();
-        assert!(client.ask(Request::Leagues).await.is_err());
+        client.ask(LEAGUES).await.unwrap();
+        client.ask(LEAGUES).await.unwrap();
+        assert!(client.ask(LEAGUES).await.is_err());
         let Bench { client, transport, _folder, .. } = bench(NOON, 100, || Raw { minute_left: Some(0), ..said(FINE) });
-        client.ask(Request::Leagues).await.unwrap();
+        client.ask(LEAGUES).await.unwrap();
         assert_eq!(*transport.pauses.lock().unwrap(), [MINUTE], "before the next call is refused");
     }
 
@@ -407,14 +409,14 @@ mod tests {
         let Bench { client, store, _folder, .. } = bench(NOON, 1, || said(FINE));
         let down = Scripted { answer: || said(FINE), is_down: true, calls: Mutex::default(), pauses: Mutex::default() };
         let down = ApiFootball { transport: Arc::new(down), ..client };
-        assert!(matches!(down.ask(Request::Leagues).await, Err(Fault::Unavailable { .. })));
+        assert!(matches!(down.ask(LEAGUES).await, Err(Fault::Unavailable { .. })));
         assert!(store.take_quota(PROVIDER, 1, 1, NOON).await.unwrap(), "the one call is left");
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_many_in_a_minute_pause_all_and_burn_no_attempt() {
         let Bench { client, transport, _folder, .. } = bench(NOON, 100, || said(RATE));
-        let Err(Fault::Unavailable { reason, retry_in, .. }) = client.ask(Request::Leagues).await else { panic!() };
+        let Err(Fault::Unavailable { reason, retry_in, .. }) = client.ask(LEAGUES).await else { panic!() };
         assert!(reason.contains("10 requests per minute") && retry_in == Some(MINUTE), "{reason}");
         assert_eq!(*transport.pauses.lock().unwrap(), [MINUTE]);
     }
@@ -430,7 +432,7 @@ mod tests {
         ];
         for answer in answers {
             let Bench { client, _folder, .. } = bench(NOON, 100, answer);
-            assert!(matches!(client.ask(Request::Leagues).await, Err(Fault::Fail { .. })));
+            assert!(matches!(client.ask(LEAGUES).await, Err(Fault::Fail { .. })));
         }
     }
 
@@ -440,7 +442,7 @@ mod tests {
         let Bench { client, transport, _folder, .. } =
             bench(midnight, 100, || Raw { day_left: Some(0), ..said(REQUESTS) });
         for _ in 0..2 {
-            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(Request::Leagues).await else { panic!() };
+            let Err(Fault::Unavailable { retry_in, .. }) = client.ask(LEAGUES).await else { panic!() };
             assert_eq!(retry_in, Some(CLOCKS));
         }
         assert_eq!(*transport.calls.lock().unwrap(), 2);

@@ -1,8 +1,8 @@
 //! Fetch: one answer of API-Football, as text, split into records and not read further.
 //!
 //! An answer holds the whole list: nothing here is paged. Whether it is whole shows in its own counts; one that is not
-//! is written all the same and removes nothing. With the leagues goes what the store holds of them already, which
-//! their slugs and the removal of seasons depend on.
+//! is written all the same and removes nothing. With a list goes what the store holds already, which the slugs of
+//! leagues depend on, and what is removed.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use longshore_actors::stage::Stage;
 
 use crate::domains::football::client::{ApiFootball, WHO};
 use crate::domains::football::model::{Answer, Body, Extent, Request, Standing, StatusRecord};
-use crate::domains::football::tables::{LEAGUE_SLUGS, SEASON_PROVIDER_ID, SEASONS};
+use crate::domains::football::tables::{LEAGUE_COUNTRY, LEAGUE_SLUGS, LEAGUES, SEASON_PROVIDER_ID, SEASONS};
 use crate::store::Store;
 use crate::store::batch::{Cell, Row};
 use crate::store::table::Table;
@@ -43,16 +43,15 @@ impl Stage for Fetch {
     async fn run(&mut self, request: Arc<Request>) -> Result<Self::Output, Fault> {
         let FetchSettings { client, store } = &self.settings;
         let request = *request;
-        let standing = match request {
-            Request::Leagues => standing(&**store).await?,
-            Request::Countries | Request::Status => Standing::default(),
-        };
+        let standing = standing(request, &**store).await?;
         let (body, extent) = client.ask(request).await?;
         if request == Request::Status {
             note_used(client, &body).await?;
         }
         let (total, warning) = reach(request, &body, extent);
-        Ok(Fetched { total, warning, ..Fetched::new(Answer { request, body, standing }) })
+        // There is always something to list: an empty list is a failure of the provider's.
+        let whole = total.is_some_and(|total| total > 0);
+        Ok(Fetched { total, warning, ..Fetched::new(Answer { request, body, whole, standing }) })
     }
 }
 
@@ -63,7 +62,7 @@ fn reach(request: Request, body: &Body, extent: Extent) -> (Option<u64>, Option<
     match request {
         // Not a list: its counts mean nothing.
         Request::Status => (Some(received), None),
-        Request::Leagues | Request::Countries if !whole => {
+        Request::Leagues { .. } | Request::Countries { .. } if !whole => {
             let told = |count: Option<u64>| count.map_or_else(|| "no number".to_owned(), |count| count.to_string());
             let (results, pages) = (told(extent.results), told(extent.pages));
             let warning = format!(
@@ -72,10 +71,10 @@ fn reach(request: Request, body: &Body, extent: Extent) -> (Option<u64>, Option<
             );
             (None, Some(warning))
         }
-        Request::Leagues | Request::Countries if received == 0 => {
+        Request::Leagues { .. } | Request::Countries { .. } if received == 0 => {
             (Some(0), Some(format!("{WHO} sent an empty list of {what} without a reason; nothing is removed")))
         }
-        Request::Leagues | Request::Countries => (Some(received), None),
+        Request::Leagues { .. } | Request::Countries { .. } => (Some(received), None),
     }
 }
 
@@ -88,21 +87,35 @@ async fn note_used(client: &ApiFootball, body: &Body) -> Result<(), Fault> {
     }
 }
 
-/// What the store holds of leagues.
-async fn standing(store: &dyn Store) -> Result<Standing, Fault> {
+/// What the store holds of what the answer is about.
+async fn standing(request: Request, store: &dyn Store) -> Result<Standing, Fault> {
     let mut standing = Standing::default();
-    each(store, &LEAGUE_SLUGS, |cells| {
-        if let [Cell::Int(league), Cell::Text(slug)] = cells {
-            standing.slugs.insert(*league, slug.clone());
+    match request {
+        Request::Leagues { .. } => {
+            each(store, &LEAGUE_SLUGS, |cells| {
+                if let [Cell::Int(league), Cell::Text(slug)] = cells {
+                    standing.slugs.insert(*league, slug.clone());
+                }
+            })
+            .await?;
+            each(store, &SEASONS, |cells| {
+                if let (Some(Cell::Int(league)), Some(Cell::Text(id))) = (cells.first(), cells.get(SEASON_PROVIDER_ID))
+                {
+                    standing.seasons.entry(*league).or_default().push(id.clone());
+                }
+            })
+            .await?;
         }
-    })
-    .await?;
-    each(store, &SEASONS, |cells| {
-        if let (Some(Cell::Int(league)), Some(Cell::Text(id))) = (cells.first(), cells.get(SEASON_PROVIDER_ID)) {
-            standing.seasons.entry(*league).or_default().push(id.clone());
+        Request::Countries { .. } => {
+            each(store, &LEAGUES, |cells| {
+                if let Some(Cell::Text(country)) = cells.get(LEAGUE_COUNTRY) {
+                    standing.named.insert(country.clone());
+                }
+            })
+            .await?;
         }
-    })
-    .await?;
+        Request::Status => {}
+    }
     Ok(standing)
 }
 
@@ -123,8 +136,11 @@ async fn each(store: &dyn Store, table: &'static Table, mut take: impl FnMut(&[C
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
+    use super::{Request, reach};
     use crate::domains::football::model::Envelope;
+
+    const LEAGUES: Request = Request::Leagues { allow_removal: false };
+    const COUNTRIES: Request = Request::Countries { allow_removal: false };
 
     fn reached(request: Request, text: &str) -> (Option<u64>, Option<String>) {
         let envelope = Envelope::read(text.to_owned()).unwrap();
@@ -134,18 +150,18 @@ mod tests {
     #[test]
     fn an_answer_is_whole_if_its_own_counts_say_so() {
         let whole = r#"{"results":2,"paging":{"current":1,"total":1},"response":[1,2]}"#;
-        assert_eq!(reached(Request::Leagues, whole), (Some(2), None));
+        assert_eq!(reached(LEAGUES, whole), (Some(2), None));
         for text in [
             r#"{"results":3,"paging":{"current":1,"total":1},"response":[1,2]}"#,
             r#"{"results":1,"paging":{"current":1,"total":1},"response":[1,2]}"#,
             r#"{"results":2,"paging":{"current":1,"total":2},"response":[1,2]}"#,
             r#"{"response":[1,2]}"#,
         ] {
-            let (total, warning) = reached(Request::Leagues, text);
+            let (total, warning) = reached(LEAGUES, text);
             assert_eq!(total, None, "{text}");
             assert!(warning.unwrap().contains("not whole: 2 leagues came"), "{text}");
         }
-        let (total, warning) = reached(Request::Countries, r#"{"results":0,"paging":{"total":1},"response":[]}"#);
+        let (total, warning) = reached(COUNTRIES, r#"{"results":0,"paging":{"total":1},"response":[]}"#);
         assert!(total == Some(0) && warning.unwrap().contains("empty list of countries"));
         assert_eq!(reached(Request::Status, r#"{"response":{"requests":{}}}"#), (Some(1), None));
     }

@@ -3,14 +3,16 @@
 //! ```text
 //! football.leagues   ──▶ /leagues ───┐
 //! football.countries ──▶ /countries ─┼─fetch─▶ Answer ─transform─▶ Batch ─upload─▶ leagues, seasons, countries, …
-//! football.status    ──▶ /status ────┘   ▲                                close: leagues and seasons that are gone
+//! football.status    ──▶ /status ────┘   ▲                           └─ its removals: what a whole list leaves out
 //!                                        └─ the day's quota, in the store
 //! ```
 //!
 //! Invariants:
 //!
-//! - One answer is one transaction. An answer that tells an error writes nothing, whatever its HTTP status.
-//! - Rows are marked removed only by a whole, non-empty list of leagues, and within the guard.
+//! - One answer is one transaction, its removals included: what the guard refuses leaves nothing of the answer behind.
+//!   An answer that tells an error writes nothing, whatever its HTTP status.
+//! - Rows are marked removed only by a whole, non-empty list, and within the guard.
+//! - A country that a live league names is not removed.
 //! - A league's slug never changes and is never given to another one.
 //! - A record that does not fit is put aside alone.
 //! - No counted call is made beyond the day's quota, also after a restart.
@@ -23,6 +25,7 @@ mod fetch;
 mod model;
 mod plan;
 mod quota;
+mod removal;
 mod slug;
 mod tables;
 mod transform;
@@ -31,7 +34,6 @@ mod upload;
 use std::sync::Arc;
 
 use longshore_actors::breaker::Breaker;
-use longshore_actors::checkpoint::Checkpoint;
 use longshore_actors::domain::{Domain, Plan};
 use longshore_actors::job::{Fault, Job};
 
@@ -39,7 +41,6 @@ use crate::domains::football::client::ApiFootball;
 pub use crate::domains::football::client::{BASE_URL, HEALTH_PATH, KEY_HEADER, healthy};
 pub use crate::domains::football::fetch::{Fetch, FetchSettings};
 pub use crate::domains::football::model::{Answer, Request};
-use crate::domains::football::plan::Task;
 use crate::domains::football::quota::Quota;
 pub use crate::domains::football::tables::{
     ACCOUNTS, COUNTRIES, LEAGUE_SLUGS, LEAGUES, PROVIDER_SOURCES, SEASONS, TABLES,
@@ -80,8 +81,8 @@ impl Default for Settings {
 }
 
 pub struct Football {
-    settings: Settings,
     client: ApiFootball,
+    removal_guard: Guard,
     breakers: Vec<Arc<Breaker>>,
     target: StoreTarget,
 }
@@ -89,9 +90,9 @@ pub struct Football {
 impl Football {
     pub fn new(settings: Settings, upstream: Upstream, target: StoreTarget) -> Self {
         let breakers = vec![upstream.breaker(), target.breaker.clone()];
-        let quota =
-            Quota { store: target.store.clone(), clock: target.clock.clone(), configured: settings.daily_quota };
-        Self { client: ApiFootball::new(Arc::new(upstream), quota), settings, breakers, target }
+        let Settings { daily_quota, removal_guard } = settings;
+        let quota = Quota { store: target.store.clone(), clock: target.clock.clone(), configured: daily_quota };
+        Self { client: ApiFootball::new(Arc::new(upstream), quota), removal_guard, breakers, target }
     }
 }
 
@@ -116,7 +117,9 @@ impl Domain for Football {
         FetchSettings { client: self.client.clone(), store: Arc::clone(&self.target.store) }
     }
 
-    fn transform(&self) {}
+    fn transform(&self) -> Guard {
+        self.removal_guard
+    }
 
     fn upload(&self) -> StoreTarget {
         self.target.clone()
@@ -127,11 +130,6 @@ impl Domain for Football {
     }
 
     async fn plan(&self, job: &Job) -> Result<Plan<Request>, Fault> {
-        Task::read(&job.kind, &job.params).map(plan::plan)
-    }
-
-    fn close(&self, job: &Job, checkpoint: &Checkpoint) -> Option<Batch> {
-        let task = Task::read(&job.kind, &job.params).ok()?;
-        plan::close(&self.settings, task, checkpoint)
+        plan::read(&job.kind, &job.params).map(plan::plan)
     }
 }

@@ -11,7 +11,7 @@
 //! An answer is split into records before anything else is read of it, so that one record that does not fit harms
 //! itself alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use serde::de::Deserializer;
@@ -21,20 +21,26 @@ use serde_json::value::RawValue;
 
 use crate::domains::football::slug::Slugs;
 
-/// The one page of a job; what a checkpoint stores.
+/// What a job comes down to: its one page, and what a checkpoint stores of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    Leagues,
-    Countries,
+    Leagues {
+        /// An operator's word that this many may vanish: lifts the removal guard.
+        allow_removal: bool,
+    },
+    Countries {
+        /// The same.
+        allow_removal: bool,
+    },
     Status,
 }
 
 impl Request {
     pub fn path(self) -> &'static str {
         match self {
-            Request::Leagues => "/leagues",
-            Request::Countries => "/countries",
+            Request::Leagues { .. } => "/leagues",
+            Request::Countries { .. } => "/countries",
             Request::Status => "/status",
         }
     }
@@ -42,16 +48,25 @@ impl Request {
     /// What its answer is a list of.
     pub fn plural(self) -> &'static str {
         match self {
-            Request::Leagues => "leagues",
-            Request::Countries => "countries",
+            Request::Leagues { .. } => "leagues",
+            Request::Countries { .. } => "countries",
             Request::Status => "accounts",
+        }
+    }
+
+    /// What it keeps in step, as `sync_state` names it.
+    pub fn entity(self) -> &'static str {
+        match self {
+            Request::Leagues { .. } => "leagues",
+            Request::Countries { .. } => "countries",
+            Request::Status => "status",
         }
     }
 
     /// Whether it counts against the day's quota. `/status` does not (documented).
     pub fn is_counted(self) -> bool {
         match self {
-            Request::Leagues | Request::Countries => true,
+            Request::Leagues { .. } | Request::Countries { .. } => true,
             Request::Status => false,
         }
     }
@@ -62,16 +77,20 @@ impl Request {
 pub struct Answer {
     pub request: Request,
     pub body: Body,
-    /// Of leagues: what is known of them so far.
+    /// It is the whole list, and not an empty one: what it leaves out is gone.
+    pub whole: bool,
     pub standing: Standing,
 }
 
-/// What the store holds before an answer is written.
+/// What the store holds before an answer is written, as far as the answer asks for it.
 #[derive(Debug, Default)]
 pub struct Standing {
+    /// For leagues.
     pub slugs: Slugs,
-    /// `provider_id`s of the live seasons of each league.
+    /// For leagues: `provider_id`s of the live seasons of each.
     pub seasons: HashMap<i64, Vec<String>>,
+    /// For countries: those that a live league names.
+    pub named: HashSet<String>,
 }
 
 /// The text of an answer and where its records lie in it.
@@ -264,6 +283,16 @@ pub fn league_id(raw: &str) -> Option<i64> {
     id.as_i64().or_else(|| id.as_str()?.trim().parse().ok()).filter(|id| *id > 0)
 }
 
+/// The name of a country's record that does not fit otherwise.
+pub fn country_name(raw: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let Named { name } = serde_json::from_str(raw).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -321,8 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_bad_country_is_read_if_it_has_one() {
+        assert_eq!(country_name(r#"{"name":" Wales ","code":7}"#), Some("Wales".to_owned()));
+        for none in [r#"{"name":" "}"#, r#"{"name":7}"#, r#"{"code":"GB"}"#, "7"] {
+            assert_eq!(country_name(none), None, "{none}");
+        }
+    }
+
+    #[test]
     fn a_request_is_stored_and_read_back() {
-        for request in [Request::Leagues, Request::Countries, Request::Status] {
+        let of_lists = [false, true]
+            .map(|allow_removal| [Request::Leagues { allow_removal }, Request::Countries { allow_removal }]);
+        for request in of_lists.into_iter().flatten().chain([Request::Status]) {
             let stored = serde_json::to_value(request).unwrap();
             assert_eq!(serde_json::from_value::<Request>(stored).unwrap(), request);
         }

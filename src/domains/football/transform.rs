@@ -4,8 +4,9 @@
 //! league record ─┬─▶ leagues, league_slugs, its provider_sources ─┐
 //!                ├─▶ seasons + their season_coverage              ├─▶ Batch
 //!                ├─▶ its country, its provider_sources            │
-//!                ├─▶ its id, and those of its seasons, in `seen` ─┘
-//!                └─▶ Reject { key, reason, raw }, and the others go on
+//!                ├─▶ its id, and those of its seasons, in `seen` ─┤
+//!                └─▶ Reject { key, reason, raw }; others go on    │
+//! a whole list ────▶ its removals, of what was not `seen` ────────┘
 //! ```
 //!
 //! A league is taken with all its seasons or not at all: one bad season rejects it, and what the store holds of it
@@ -23,49 +24,50 @@ use longshore_actors::stage::Stage;
 use crate::domains::football::PROVIDER;
 use crate::domains::football::model::{
     Answer, Body, CountryRecord, Coverage, LeagueRecord, Request, SeasonRecord, Standing, StatusRecord, Subscription,
-    league_id,
+    country_name, league_id,
 };
+use crate::domains::football::removal::{COUNTRY, LEAGUE, removals};
 use crate::domains::football::tables::{ACCOUNTS, COUNTRIES, LEAGUE_SLUGS, LEAGUES, PROVIDER_SOURCES, SEASONS};
-use crate::store::batch::{Batch, Cell, Rows};
-
-/// Entities of `provider_sources`.
-pub const LEAGUE: &str = "league";
-const COUNTRY: &str = "country";
+use crate::store::batch::{Batch, Cell, Guard, Rows};
 
 /// Longer names are a mistake; the longest recorded is 46 characters.
 const NAME_MAX: usize = 200;
 /// Football has been played by rules since 1848.
 const YEARS: std::ops::RangeInclusive<i64> = 1800..=2200;
 
-pub struct Transform;
+pub struct Transform {
+    guard: Guard,
+}
 
 impl Stage for Transform {
-    type Settings = ();
+    /// What may vanish at once without an operator's word.
+    type Settings = Guard;
     type Input = Answer;
     type Output = Transformed<Batch>;
 
-    async fn open((): &()) -> Result<Self, Fault> {
-        Ok(Self)
+    async fn open(guard: &Guard) -> Result<Self, Fault> {
+        Ok(Self { guard: *guard })
     }
 
     async fn run(&mut self, answer: Arc<Answer>) -> Result<Transformed<Batch>, Fault> {
-        Ok(transform(&answer))
+        Ok(transform(&answer, self.guard))
     }
 }
 
-fn transform(answer: &Answer) -> Transformed<Batch> {
+fn transform(answer: &Answer, guard: Guard) -> Transformed<Batch> {
     let received = answer.body.len() as u64;
     let mut page = Page::new();
     match answer.request {
-        Request::Leagues => page.leagues(&answer.body, &answer.standing),
-        Request::Countries => page.countries(&answer.body),
+        Request::Leagues { .. } => page.leagues(&answer.body, &answer.standing),
+        Request::Countries { .. } => page.countries(&answer.body, &answer.standing),
         Request::Status => page.accounts(&answer.body),
     }
     let Page { rows, seen, rejects } = page;
     let AllRows { countries, leagues, slugs, seasons, sources, accounts } = rows;
     let rows = [countries, leagues, slugs, seasons, sources, accounts];
     let rows = rows.into_iter().filter(|rows| !rows.is_empty()).collect();
-    Transformed { rejects, ..Transformed::new(Batch { rows, seen, ..Batch::default() }, received) }
+    let removals = if answer.whole { removals(answer.request, guard) } else { Vec::new() };
+    Transformed { rejects, ..Transformed::new(Batch { rows, seen, removals, ..Batch::default() }, received) }
 }
 
 /// The answer's rows as they come.
@@ -181,13 +183,23 @@ impl Page {
         self.seen.push(id);
     }
 
-    fn countries(&mut self, body: &Body) {
+    fn countries(&mut self, body: &Body, standing: &Standing) {
         for raw in body.records() {
             match read_country(raw) {
-                Ok(country) => self.country(country),
-                Err(reason) => self.reject(None, reason, raw),
+                Ok(country) => {
+                    self.seen.push(country.name.clone());
+                    self.country(country);
+                }
+                Err(reason) => {
+                    let key = country_name(raw);
+                    // It was seen nevertheless, as a league is.
+                    self.seen.extend(key.clone());
+                    self.reject(key, reason, raw);
+                }
             }
         }
+        // What a live league names is not gone, though this list may leave it out.
+        self.seen.extend(standing.named.iter().cloned());
     }
 
     fn country(&mut self, country: CountryRecord) {
@@ -335,27 +347,39 @@ mod tests {
 
     use super::*;
     use crate::domains::football::model::Envelope;
+    use crate::domains::football::plan;
     use crate::store::batch::Row;
     use crate::store::table::{Column, Table};
 
     /// One golden file: an answer, what stood before it, and what becomes of it.
     #[derive(Deserialize)]
     struct Case {
-        request: Request,
+        /// The kind of job, without its domain.
+        request: String,
         /// Slugs that stand, by id of the league.
         #[serde(default)]
         slugs: BTreeMap<i64, String>,
         /// Seasons that stand, by id of the league.
         #[serde(default)]
         seasons: BTreeMap<i64, Vec<String>>,
+        /// Countries that live leagues name.
+        #[serde(default)]
+        named: HashSet<String>,
         body: Box<RawValue>,
         /// Columns left out are not compared.
         expected: Value,
     }
 
+    const LEAGUES_ASKED: Request = Request::Leagues { allow_removal: false };
+    const GUARD: Guard = Guard { rows: 50, ratio: 0.2, lifted: false };
+
+    fn transformed(answer: &Answer) -> Transformed<Batch> {
+        transform(answer, GUARD)
+    }
+
     fn answer(request: Request, body: &str) -> Answer {
         let body = Envelope::read(body.to_owned()).unwrap().body.unwrap();
-        Answer { request, body, standing: Standing::default() }
+        Answer { request, body, whole: true, standing: Standing::default() }
     }
 
     fn cell(cell: &Cell) -> Value {
@@ -407,6 +431,7 @@ mod tests {
             "accounts": rows(done, &ACCOUNTS),
             "repeated": done.batch.rows.iter().map(Rows::duplicates).sum::<u64>(),
             "seen": seen,
+            "removals": done.batch.removals.len(),
             "rejects": rejects.collect::<Value>(),
         })
     }
@@ -434,10 +459,12 @@ mod tests {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
             let case: Case = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            let mut answer = answer(case.request, case.body.get());
+            let request = plan::read(&format!("football.{}", case.request), &Value::Null).unwrap();
+            let mut answer = answer(request, case.body.get());
             case.slugs.into_iter().for_each(|(league, slug)| answer.standing.slugs.insert(league, slug));
             answer.standing.seasons.extend(case.seasons);
-            let mut actual = outcome(&transform(&answer));
+            answer.standing.named = case.named;
+            let mut actual = outcome(&transformed(&answer));
             narrow(&mut actual, &case.expected);
             let shown = serde_json::to_string_pretty(&actual).unwrap();
             assert_eq!(actual, case.expected, "{}:\n{shown}", file.display());
@@ -447,10 +474,10 @@ mod tests {
     #[test]
     fn a_reject_keeps_its_record_to_the_letter_and_an_account_does_not() {
         let bad = r#"{ "league":{"id":3,  "name":"\u00e9"} }"#;
-        let done = transform(&answer(Request::Leagues, &format!(r#"{{"response":[{bad}]}}"#)));
+        let done = transformed(&answer(LEAGUES_ASKED, &format!(r#"{{"response":[{bad}]}}"#)));
         assert_eq!(done.rejects[0].raw, bad);
         let account = r#"{"response":{"account":{"email":"someone@example.org"},"requests":7}}"#;
-        let done = transform(&answer(Request::Status, account));
+        let done = transformed(&answer(Request::Status, account));
         assert!(!format!("{:?}", done.rejects).contains("example.org"), "{:?}", done.rejects);
     }
 
@@ -463,7 +490,7 @@ mod tests {
             )
         };
         let list = |ids: [u32; 3]| format!(r#"{{"response":[{}]}}"#, ids.map(league).join(","));
-        let done = |ids| outcome(&transform(&answer(Request::Leagues, &list(ids))));
+        let done = |ids| outcome(&transformed(&answer(LEAGUES_ASKED, &list(ids))));
         assert_eq!(done([3, 1, 2]), done([2, 3, 1]));
         assert_eq!(done([3, 1, 2])["leagues"][0]["slug"], "wales-cup");
         assert_eq!(done([3, 1, 2])["leagues"][2]["slug"], "wales-cup-3");
@@ -479,7 +506,7 @@ mod tests {
         let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
 
         let whole = read("leagues_current-true_fantasyleague.json");
-        let done = transform(&answer(Request::Leagues, &whole));
+        let done = transformed(&answer(LEAGUES_ASKED, &whole));
         assert_eq!((done.received, done.rejects.len()), (1_118, 0));
         let leagues = rows(&done, &LEAGUES);
         let leagues = leagues.as_array().unwrap();
@@ -492,7 +519,7 @@ mod tests {
         assert_eq!(nameless.map(|country| &country["name"]).collect::<Vec<_>>(), [&json!("World")]);
 
         let items = read("leagues_response_items_multi-season_popular_leagues_footballscoreapp.json");
-        let several = transform(&answer(Request::Leagues, &format!(r#"{{"response":{items}}}"#)));
+        let several = transformed(&answer(LEAGUES_ASKED, &format!(r#"{{"response":{items}}}"#)));
         assert_eq!((several.received, several.rejects.len()), (10, 0));
         for (done, seasons) in [(&done, 1_118), (&several, 87)] {
             assert_eq!(rows(done, &SEASONS).as_array().unwrap().len(), seasons);
@@ -504,7 +531,7 @@ mod tests {
             println!("skipped: there is no {of_a_year}, which has one league with two seasons of a year");
             return;
         }
-        let done = transform(&answer(Request::Leagues, &read(of_a_year)));
+        let done = transformed(&answer(LEAGUES_ASKED, &read(of_a_year)));
         assert_eq!((done.received, done.rejects.len()), (576, 0));
         let seasons = rows(&done, &SEASONS);
         let twice = seasons.as_array().unwrap().iter().filter(|season| season["league_id"] == 542);
@@ -514,10 +541,27 @@ mod tests {
     #[test]
     fn a_league_without_a_list_of_seasons_keeps_those_that_stand() {
         let bare = r#"{"league":{"id":1,"name":"Cup","type":"Cup","logo":null},"country":{"name":"Wales","code":"GB","flag":null}}"#;
-        let mut answer = answer(Request::Leagues, &format!(r#"{{"response":[{bare}]}}"#));
+        let mut answer = answer(LEAGUES_ASKED, &format!(r#"{{"response":[{bare}]}}"#));
         answer.standing.seasons.insert(1, vec!["1/2024/2024-08-01".to_owned()]);
-        let done = transform(&answer);
+        let done = transformed(&answer);
         assert_eq!(done.rejects.len(), 0);
         assert!(done.batch.seen.contains(&"1/2024/2024-08-01".to_owned()), "{:?}", done.batch.seen);
+    }
+
+    #[test]
+    fn only_a_whole_list_removes() {
+        let list = r#"{"response":[{"name":"Wales","code":"GB","flag":null}]}"#;
+        let countries = Request::Countries { allow_removal: false };
+        for (request, whole, count) in [
+            (LEAGUES_ASKED, true, 2),
+            (LEAGUES_ASKED, false, 0),
+            (countries, true, 1),
+            (countries, false, 0),
+            (Request::Status, true, 0),
+        ] {
+            let done = transformed(&Answer { whole, ..answer(request, list) });
+            assert_eq!(done.batch.removals.len(), count, "{request:?} {whole}");
+            assert!(done.batch.removals.iter().all(|removal| removal.guard == GUARD), "{request:?}");
+        }
     }
 }
