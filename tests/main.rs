@@ -18,6 +18,7 @@ mod contract;
 mod demo;
 mod faults;
 mod football;
+mod full_disk;
 mod kill;
 mod layering;
 mod nodes;

@@ -1,7 +1,6 @@
 //! The object store: a folder, and a bucket on a real S3 server that checks every signature.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use longshore_actors::job::Fault;
 use longshore_actors::shutdown::{Phase, Phases};
 
 use crate::support::World;
+use crate::support::disk::Disk;
 use crate::support::http::Upstream;
 use crate::support::s3::{ACCESS_KEY, BUCKET, Refusal, SECRET_KEY, Server, Stored};
 
@@ -407,42 +407,17 @@ async fn a_key_that_leads_out_of_the_folder_is_refused() {
     assert_eq!(failures(&objects), 0);
 }
 
-/// A disk of the test's own, which is full soon; unmounted when dropped.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn mount(options: &str) -> Option<Disk> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "longshore-test"]).arg(folder.path());
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Disk(folder))
-    }
-
-    fn remount(&self, options: &str) {
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-o", &format!("remount,{options}")]).arg(self.0.path()).output().unwrap();
-        assert!(mounted.status.success(), "{mounted:?}");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a process that another test is starting may still hold a file of it open.
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).output();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_an_outage_and_leaves_nothing_behind() {
     let Some(disk) = Disk::mount("size=256k") else {
         println!("skipped: mounting a small disk needs the rights of root");
         return;
     };
-    let objects = folder(disk.0.path());
+    let objects = folder(disk.path());
     let large = Object { bytes: vec![7; 1 << 20].into(), ..png() };
     let (reason, _) = unavailable(objects.put(&large).await);
     assert!(reason.contains("No space left on device") && reason.contains("make room"), "{reason}");
-    assert_eq!(files(disk.0.path()), Vec::<PathBuf>::new());
+    assert_eq!(files(disk.path()), Vec::<PathBuf>::new());
     assert_eq!(failures(&objects), 1);
     // Not what the first try gave up: a process that another test is starting may still hold its file open.
     disk.remount("size=4m");
@@ -455,7 +430,7 @@ async fn a_folder_that_is_read_only_is_an_outage() {
         println!("skipped: mounting a read-only disk needs the rights of root");
         return;
     };
-    let (reason, _) = unavailable(folder(disk.0.path()).put(&png()).await);
+    let (reason, _) = unavailable(folder(disk.path()).put(&png()).await);
     assert!(reason.contains("Read-only file system") && reason.contains("let the service write"), "{reason}");
 }
 

@@ -28,7 +28,7 @@ pub struct Counts {
     pub removed: u64,
     /// Put among the rejects.
     pub rejected: u64,
-    /// Came once more within the same page; the last one counts.
+    /// Came once more within the same page, or in one that was written with it; the last one counts.
     #[serde(skip_serializing_if = "is_zero")]
     pub repeated: u64,
 }

@@ -1,5 +1,6 @@
 //! What the tests share: a world, the program as a child, a small HTTP client, rows of the store.
 
+pub mod disk;
 pub mod http;
 pub mod pgbouncer;
 pub mod postgres;
