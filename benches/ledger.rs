@@ -6,6 +6,9 @@
 //! The figures of PostgreSQL are of a server that is started for them, with its own settings but for the memory, on
 //! the same machine: `cargo bench --bench ledger postgres`.
 
+#[path = "../tests/support/port.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod port;
 #[path = "../tests/support/postgres.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod server;

@@ -26,6 +26,9 @@ use longshore_actors::clock::Timestamp;
 use rust_decimal::Decimal;
 use tokio_postgres::NoTls;
 
+#[path = "../tests/support/port.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod port;
 #[path = "../tests/support/postgres.rs"]
 #[allow(clippy::unwrap_used)]
 mod postgres;

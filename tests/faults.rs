@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use longshore::sandbox::{Dials, Sandbox, Settings, SlowBody, Stats};
+use longshore::sandbox::{Dials, Settings, SlowBody, Stats};
 use serde_json::{Value, json};
 
 use crate::service::{job_in, put};
-use crate::support::world::KEY;
 use crate::support::{World, http, until};
 
 /// A dial, and how the sandbox shows that it was turned.
@@ -104,13 +103,11 @@ fn a_wrong_key_fails_at_once_and_names_the_setting() {
 #[test]
 fn an_outage_burns_no_attempt_and_restarts_nothing_and_work_goes_on_by_itself() {
     let mut world = World::new(1_500).hasty();
-    let address = world.sandbox.addr();
     let service = world.start(&["run"]);
     let at = service.address();
     service.logged("healthy");
 
-    let nobody = Sandbox::start(Settings { bundles: 0, ..Settings::default() }).unwrap();
-    std::mem::replace(&mut world.sandbox, nobody).stop();
+    world.stop_sandbox();
     let id = put(&at, "catalog.group", json!({ "group": "Standard Fixed" }));
     let job = job_in(&at, id, &["delayed"]);
     let reason = job["message"].as_str().unwrap();
@@ -125,8 +122,7 @@ fn an_outage_burns_no_attempt_and_restarts_nothing_and_work_goes_on_by_itself() 
     assert!(told["message"].as_str().unwrap().contains("unavailable"), "the reason stays in sight: {told}");
     assert_eq!(http::get(&at, "/readyz")["ready"], true, "an upstream that is down does not end the service");
 
-    let settings = Settings { listen: address, bundles: 1_500, api_key: KEY.to_owned(), ..Settings::default() };
-    world.sandbox = Sandbox::start(settings).unwrap();
+    world.start_sandbox(Settings { bundles: 1_500, ..Settings::default() });
     let job = job_in(&at, id, &["completed", "failed"]);
     assert_eq!((&job["state"], &job["attempt"], &job["crashes"]), (&json!("completed"), &json!(1), &json!(0)), "{job}");
     let history = job["history"].as_array().unwrap();

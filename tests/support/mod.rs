@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod http;
 pub mod pgbouncer;
+pub mod port;
 pub mod postgres;
 pub mod program;
 pub mod proxy;

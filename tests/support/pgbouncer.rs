@@ -1,16 +1,17 @@
 //! A real PgBouncer in transaction mode before a [`Server`], stopped by its handle.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::postgres::{PASSWORD, Server, USER, as_server, hand_over, program};
 use super::until;
 
 pub struct PgBouncer {
     _folder: TempDir,
-    port: u16,
+    port: Port,
     running: Child,
 }
 
@@ -18,13 +19,14 @@ impl PgBouncer {
     /// Hands the server's connections on after each transaction; few of them, so that statements do meet on one.
     pub fn before(server: &Server) -> PgBouncer {
         let folder = tempfile::Builder::new().prefix("longshore-pgbouncer").tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::reserve();
         let at = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
-            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
              unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
              default_pool_size = 4\nmax_client_conn = 200\nlogfile = {}\n",
             server.port(),
+            port.number(),
             at("users"),
             at("log"),
         );
@@ -35,12 +37,12 @@ impl PgBouncer {
         command.arg("--quiet").arg(folder.path().join("pgbouncer.ini")).stdin(Stdio::null());
         let running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let bouncer = PgBouncer { _folder: folder, port, running };
-        until("PgBouncer to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+        until("PgBouncer to listen", || TcpStream::connect(bouncer.port.address()).ok());
         bouncer
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{USER}:{PASSWORD}@{}/{database}", self.port.address())
     }
 }
 

@@ -1,7 +1,6 @@
 //! A real PostgreSQL of the test's own: in a folder of its own, on a free port of loopback, stopped by its handle.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::until;
 
 /// The superuser of every server.
@@ -19,7 +19,7 @@ pub const PASSWORD: &str = "pg-recognisable-41c8d2";
 /// A server that is stopped when its last handle is dropped.
 pub struct Server {
     folder: TempDir,
-    port: u16,
+    port: Port,
     settings: Vec<String>,
     running: Mutex<Option<Child>>,
     databases: AtomicU32,
@@ -52,15 +52,15 @@ impl Server {
         initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256", "--no-instructions"]);
         initdb.arg("--pwfile").arg(folder.path().join("password"));
         run(&mut initdb);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let server = Server { folder, port, settings, running: Mutex::default(), databases: AtomicU32::new(0) };
+        let (port, databases) = (Port::reserve(), AtomicU32::new(0));
+        let server = Server { folder, port, settings, running: Mutex::default(), databases };
         server.resume();
         server
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// An empty database of the caller's own; answers its URL.
@@ -78,7 +78,7 @@ impl Server {
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{USER}:{PASSWORD}@{}/{database}", self.port.address())
     }
 
     /// What a statement answers: rows by line, columns by `|`. Beside the program under test, over the socket.
@@ -89,7 +89,7 @@ impl Server {
     pub fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut psql = Command::new(program("psql"));
         psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--set=ON_ERROR_STOP=1"]);
-        psql.arg("--host").arg(self.folder.path()).arg("--port").arg(self.port.to_string());
+        psql.arg("--host").arg(self.folder.path()).arg("--port").arg(self.port.number().to_string());
         psql.args(["--username", USER, "--dbname", database, "--command", sql]);
         let output = psql.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
@@ -100,7 +100,7 @@ impl Server {
     pub fn holder(&self, database: &str, sql: &str) -> Holder {
         let mut psql = Command::new(program("psql"));
         psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
-        psql.arg("--host").arg(self.folder.path()).arg("--port").arg(self.port.to_string());
+        psql.arg("--host").arg(self.folder.path()).arg("--port").arg(self.port.number().to_string());
         psql.args(["--username", USER, "--dbname", database]);
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = psql.spawn().unwrap();
@@ -129,7 +129,7 @@ impl Server {
     pub fn resume(&self) {
         let mut postgres = as_server(&program("postgres"));
         postgres.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
-        postgres.arg("-p").arg(self.port.to_string());
+        postgres.arg("-p").arg(self.port.number().to_string());
         for setting in ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=200", "logging_collector=off"] {
             postgres.args(["-c", setting]);
         }

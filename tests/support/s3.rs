@@ -26,6 +26,8 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, oneshot};
 
+use super::port::Port;
+
 /// The keys it takes: no log, file or answer may hold them.
 pub const ACCESS_KEY: &str = "AKRECOGNISABLE7F3A";
 pub const SECRET_KEY: &str = "s3-recognisable-secret-9b2e41";
@@ -87,7 +89,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub struct Server {
-    address: SocketAddr,
+    port: Port,
     state: Arc<State>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -97,8 +99,9 @@ impl Server {
     pub fn start() -> Server {
         let state = Arc::new(State::default());
         lock(&state.buckets).insert(BUCKET.to_owned(), BTreeMap::new());
-        let (address, running) = serve(state.clone(), "127.0.0.1:0".parse().unwrap());
-        Server { address, state, running: Some(running) }
+        let port = Port::reserve();
+        let running = serve(state.clone(), port.address());
+        Server { port, state, running: Some(running) }
     }
 
     /// As Cloudflare's R2 is stricter.
@@ -109,11 +112,16 @@ impl Server {
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.port.address())
     }
 
     /// Nothing answers at its port from now on.
     pub fn stop(&mut self) {
+        self.end();
+        self.port.until_refused();
+    }
+
+    fn end(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             drop(stop);
             thread.join().unwrap();
@@ -123,7 +131,7 @@ impl Server {
     /// On the same port, with the same files.
     pub fn resume(&mut self) {
         self.stop();
-        self.running = Some(serve(self.state.clone(), self.address).1);
+        self.running = Some(serve(self.state.clone(), self.port.address()));
     }
 
     pub fn refuse(&self, refusal: Refusal) {
@@ -161,14 +169,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        self.end();
     }
 }
 
-fn serve(state: Arc<State>, address: SocketAddr) -> (SocketAddr, (oneshot::Sender<()>, JoinHandle<()>)) {
+fn serve(state: Arc<State>, address: SocketAddr) -> (oneshot::Sender<()>, JoinHandle<()>) {
     let listener = std::net::TcpListener::bind(address).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
     let mut builder = S3ServiceBuilder::new(Buckets(state.clone()));
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
     builder.set_access(Gate(state.clone()));
@@ -185,7 +192,7 @@ fn serve(state: Arc<State>, address: SocketAddr) -> (SocketAddr, (oneshot::Sende
             }
         });
     });
-    (address, (stop, thread))
+    (stop, thread)
 }
 
 async fn accept(listener: &TcpListener, service: &SharedS3Service, state: &Arc<State>) {

@@ -7,6 +7,7 @@ use longshore::sandbox::promidata::PROFILE;
 use longshore::sandbox::{Dials, Handle, Sandbox, Settings};
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::program::{Ended, Program};
 use super::rows::Rows;
 
@@ -15,6 +16,8 @@ pub const KEY: &str = "sk-recognisable-7f3a9c";
 
 pub struct World {
     pub sandbox: Handle,
+    /// Where the sandbox is.
+    port: Port,
     folder: TempDir,
     settings: Vec<(String, String)>,
     /// Where the store is, if not in the world's folder.
@@ -64,15 +67,28 @@ impl World {
     }
 
     fn of(settings: Settings) -> Self {
-        let settings = Settings { api_key: KEY.to_owned(), ..settings };
+        let port = Port::reserve();
         let world = Self {
-            sandbox: Sandbox::start(settings).unwrap(),
+            sandbox: upstream(&port, settings),
+            port,
             folder: tempfile::tempdir().unwrap(),
             settings: Vec::new(),
             database: None,
         };
         world.configure("");
         world
+    }
+
+    /// Ends the sandbox. From now on nobody is at its address.
+    pub fn stop_sandbox(&mut self) {
+        let elsewhere = Sandbox::start(Settings { bundles: 0, ..Settings::default() }).unwrap();
+        std::mem::replace(&mut self.sandbox, elsewhere).stop();
+        self.port.until_refused();
+    }
+
+    /// One at the same address.
+    pub fn start_sandbox(&mut self, settings: Settings) {
+        self.sandbox = upstream(&self.port, settings);
     }
 
     /// Sets a key for every program that is started from now on.
@@ -165,6 +181,10 @@ impl World {
         }
         found
     }
+}
+
+fn upstream(port: &Port, settings: Settings) -> Handle {
+    Sandbox::start(Settings { listen: port.address(), api_key: KEY.to_owned(), ..settings }).unwrap()
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
