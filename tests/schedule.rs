@@ -2,6 +2,10 @@
 
 use crate::support::{World, until};
 
+/// Fires that share a job which had ended before they were due.
+pub const SHARED: &str = "SELECT count(*) FROM fires JOIN fires AS before ON before.job = fires.job
+    AND before.fire_at < fires.fire_at JOIN jobs ON jobs.id = fires.job WHERE jobs.finished_at < fires.fire_at";
+
 #[test]
 fn a_schedule_fires_once_per_instant_over_restarts() {
     let world = World::new(200);
@@ -27,10 +31,10 @@ fn a_schedule_fires_once_per_instant_over_restarts() {
     let fires = rows.number("SELECT count(*) FROM fires WHERE schedule = 'catalog.uk'");
     assert!(fires >= 6, "{fires}");
     assert_eq!(rows.number("SELECT count(DISTINCT fire_at) FROM fires"), fires);
-    assert_eq!(rows.number("SELECT count(DISTINCT job) FROM fires"), fires, "each fire has a job of its own");
+    assert_eq!(rows.number(SHARED), 0, "each fire has a job of its own, or that of a fire before it, still to be done");
     assert_eq!(
         rows.number("SELECT count(*) FROM jobs WHERE kind = 'catalog.country'"),
-        fires,
+        rows.number("SELECT count(DISTINCT job) FROM fires"),
         "and there are no others"
     );
     assert_eq!(
