@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Program, World, http, until};
 
+/// A fifth of it is left for what must be given back, which a busy disk may take its time for.
+const GRACE: &str = "10s";
+
 /// Puts a job in over HTTP and answers its id.
 pub fn put(address: &str, kind: &str, params: Value) -> i64 {
     let body = json!({ "domain": "catalog", "kind": kind, "params": params });
@@ -38,18 +41,25 @@ fn workers(address: &str, pool: &str) -> usize {
     parts.iter().filter(|part| part["name"].as_str().unwrap().starts_with(&prefix)).count()
 }
 
-/// A sync of which every page takes a while.
+/// A sync of which every page takes a while, and that would wait for a page longer than any deadline here.
 fn slow_world() -> World {
     World::with(8_000, Dials { latency: Duration::from_millis(150), ..Dials::default() })
+        .set("domains.catalog.timeout", "1h")
 }
 
-/// A service that works on a job, and its address.
+/// From now on no page comes: what is under way stays so, however slow the machine is.
+fn hold(world: &World) {
+    world.sandbox.set_dials(Dials { latency: Duration::from_secs(3_600), ..Dials::default() });
+}
+
+/// A service that works on a job which does not end, and its address.
 fn at_work(world: &World) -> (Program, String, i64) {
     let service = world.start(&["run"]);
     let address = service.address();
     let job = put(&address, "catalog.full", json!({ "force": true }));
     let before = world.sandbox.stats().requests;
     until("pages", || (world.sandbox.stats().requests > before + 6).then_some(()));
+    hold(world);
     (service, address, job)
 }
 
@@ -137,6 +147,7 @@ fn a_service_cancels_a_job_that_runs() {
         active["jobs"].as_array().unwrap().is_empty().then_some(())
     });
     until("the requests to end", || (world.sandbox.stats().in_flight == 0).then_some(()));
+    world.sandbox.set_dials(Dials::default());
     let again = put(&address, "catalog.country", json!({ "iso": "GB" }));
     job_in(&address, again, &["completed"]);
     service.stop().calm(&["cancel", "job did not complete"]);
@@ -173,30 +184,31 @@ fn a_changed_file_is_taken_whole_or_not_at_all() {
 
 #[test]
 fn a_new_rate_holds_for_the_job_that_runs() {
-    let world = World::new(8_000);
+    let world = World::new(8_000).set("domains.catalog.per_page", "20");
     world.configure("rate_per_second = 2.0\n");
     let service = world.start(&["run"]);
     let address = service.address();
-    // Forty pages and more at two in a second would take twenty seconds.
     let job = put(&address, "catalog.full", json!({}));
     until("the first pages", || (world.sandbox.stats().requests >= 3).then_some(()));
     world.configure("rate_per_second = 1000.0\n");
     service.signal("HUP");
     service.logged("configuration reloaded");
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), world.sandbox.stats().requests);
     job_in(&address, job, &["completed"]);
-    assert!(begun.elapsed() < Duration::from_secs(12), "the rate was not taken: {:?}", begun.elapsed());
+    // Some four hundred pages, which at two in a second would take more than three minutes.
+    let asked = world.sandbox.stats().requests - before;
+    assert!(asked > 350, "{asked} pages say nothing about a rate");
+    assert!(begun.elapsed().as_secs() < asked / 4, "the rate was not taken: {asked} in {:?}", begun.elapsed());
     service.stop().calm(&[]);
 }
 
 /// Invariant 11.
 #[test]
 fn told_to_stop_under_load_it_gives_back_what_it_cannot_finish() {
-    let world = slow_world().set("service.shutdown_grace", "1s");
+    let world = slow_world().set("service.shutdown_grace", GRACE);
     let (service, _, _) = at_work(&world);
-    let begun = Instant::now();
+    // Should it wait for what it has asked for, the end would not come within any deadline.
     let ended = service.stop();
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     ended.calm(&[]);
     let rows = world.rows();
     assert_eq!(rows.number("SELECT count(*) FROM jobs WHERE owner IS NOT NULL"), 0, "nobody holds a job: {ended}");
@@ -222,7 +234,7 @@ fn told_to_stop_under_load_it_gives_back_what_it_cannot_finish() {
 /// Invariant 11.
 #[test]
 fn told_to_stop_while_the_upstream_hangs_it_ends_within_its_grace() {
-    let world = World::new(2_000).set("service.shutdown_grace", "1s");
+    let world = World::new(2_000).set("domains.catalog.timeout", "1h").set("service.shutdown_grace", GRACE);
     let service = world.start(&["run"]);
     let address = service.address();
     // The probe of the health comes first; then only the job's own request can hang.
@@ -230,9 +242,8 @@ fn told_to_stop_while_the_upstream_hangs_it_ends_within_its_grace() {
     world.sandbox.set_dials(Dials { hang_rate: 1.0, ..Dials::default() });
     put(&address, "catalog.group", json!({ "group": "Standard Fixed" }));
     until("a hung request", || (world.sandbox.stats().faults.hung > 0).then_some(()));
-    let begun = Instant::now();
+    // Should it wait for the answer, the end would not come within any deadline.
     let ended = service.stop();
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     ended.calm(&[]);
     let rows = world.rows();
     assert_eq!(rows.texts("SELECT state || ' ' || attempt FROM jobs"), ["waiting 0"], "{ended}");
@@ -272,6 +283,7 @@ fn an_interrupted_sync_goes_on_with_the_next_start() {
     let world = slow_world().set("service.shutdown_grace", "500ms");
     let sync = world.start(&["sync", "catalog"]);
     until("pages", || (world.sandbox.stats().requests > 8).then_some(()));
+    hold(&world);
     sync.signal("INT");
     sync.end().expect(75).one_error(&["SIGINT", "goes on with the next start"]);
     world.sandbox.set_dials(Dials::default());
