@@ -419,10 +419,10 @@ mod tests {
 
     #[tokio::test]
     async fn where_nothing_listens_the_service_is_not_there() {
-        // A port that was free a moment ago.
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // Bound, so that no other test gets the port, and never listened at.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
         let mut config = Config::load(&Default::default()).unwrap();
         config.service.listen = address;
         assert!(Client::connect(&config).await.unwrap().is_none());
