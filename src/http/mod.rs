@@ -200,6 +200,9 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    /// Longer than anything here takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     struct Running {
         client: reqwest::Client,
         url: String,
@@ -229,7 +232,7 @@ mod tests {
         let part = admin.board.part("http", PartKind::Service);
         let running_part = part.clone();
         let task = actix_rt::spawn(async move { server.run(phases, running_part).await });
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         Running { client, url: format!("http://{address}"), address, admin, store, tree, part, task }
     }
 
@@ -262,7 +265,7 @@ mod tests {
 
         async fn stop(self) {
             self.admin.phases.enter(Phase::Stop);
-            tokio::time::timeout(Duration::from_secs(10), self.task).await.unwrap().unwrap();
+            tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
             assert_eq!(self.part.status().state, PartState::Stopped);
         }
     }
@@ -548,7 +551,7 @@ mod tests {
         idle.read_exact(&mut some).await.unwrap();
         let begun = std::time::Instant::now();
         server.stop().await;
-        assert!(begun.elapsed() < Duration::from_secs(STOP_SECONDS + 2));
+        assert!(begun.elapsed() < KEEP_ALIVE, "it does not wait for what may come: {:?}", begun.elapsed());
         assert!(HttpServer::bind(HttpSettings { listen: address, admin_token: None }, admin).is_ok());
     }
 }
