@@ -9,8 +9,8 @@ use super::{DOMAIN, KIND, adopt, at, claim_of, claim_one, end, failure, job, put
 use crate::job::{NewJob, Outcome};
 use crate::ledger::{Change, Claim, Ledger, Rescue, Wake};
 
-/// How long a wake-up may take before it counts as missing; it should take no time at all.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a wake-up may take before it counts as missing; it should take no time at all, but machines are busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes the wake-up that may be kept from earlier calls.
 fn drain(wake: &Wake) {
