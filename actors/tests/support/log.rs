@@ -3,12 +3,14 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
 /// Everything this thread logs from WARN up, in the text form of an operator's terminal.
 pub struct Log {
     text: Text,
     _guard: DefaultGuard,
+    _second: Dispatch,
 }
 
 #[derive(Clone, Default)]
@@ -27,6 +29,9 @@ impl io::Write for Text {
 
 impl Log {
     pub fn start() -> Self {
+        // With a single subscriber in the program, tracing asks the thread that comes to a line of code first whether
+        // anybody wants it, and tests on other threads would answer no for good. A second one makes it ask all.
+        let second = Dispatch::new(NoSubscriber::new());
         let text = Text::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -35,7 +40,7 @@ impl Log {
             .without_time()
             .with_writer(move || writer.clone())
             .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+        Self { text, _guard: tracing::subscriber::set_default(subscriber), _second: second }
     }
 
     pub fn lines(&self) -> Vec<String> {
