@@ -141,6 +141,8 @@ fn serve(state: Arc<State>, listener: TcpListener, ready: &mpsc::SyncSender<io::
         // A client that closes its half has left: without this its hung requests would stay for good.
         let server =
             HttpServer::new(app).workers(1).disable_signals().keep_alive(KEEP_ALIVE).h1_allow_half_closed(false);
+        // It misbehaves as the dials say and in no other way: who is slow to ask is not answered with 408.
+        let server = server.client_request_timeout(Duration::ZERO);
         let server = server.listen(listener);
         // The other end waits for this one message, and the thread has no one else to tell.
         match server.map(HttpServer::run) {

@@ -208,8 +208,12 @@ async fn dial_limit() {
 async fn dial_latency() {
     let latency = Duration::from_millis(80);
     let sandbox = start(10, Dials { latency, jitter: latency, ..Dials::default() });
+    let client = client();
     let begun = Instant::now();
-    futures::future::join_all((0..8).map(|_| get(&sandbox, "/organisation"))).await;
+    let answers = (0..8).map(|_| request(&client, &sandbox, "/organisation").send());
+    for answer in futures::future::join_all(answers).await {
+        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    }
     assert!(begun.elapsed() >= latency);
     assert_eq!(sandbox.stats().in_flight, 0);
 }
