@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore_actors::clock::Timestamp;
 use tokio_postgres::error::SqlState;
@@ -178,8 +178,9 @@ impl OpenError {
 
 /// Looks at the server, brings the schema up to date, and makes sure that it can be used.
 pub async fn open(dial: &Dial, settings: &Settings, now: Timestamp) -> Result<(), OpenError> {
+    let begun = Instant::now();
     let mut session = connect(dial, settings).await?;
-    check(&session, &dial.place, now).await?;
+    check(&session, &dial.place, now, begun).await?;
     let place = &dial.place;
     migrate::migrate(&mut session, migrations::POSTGRES, now)
         .await
@@ -219,13 +220,13 @@ async fn connect(dial: &Dial, settings: &Settings) -> Result<Session, OpenError>
     }
 }
 
-async fn check(session: &Session, place: &Place, now: Timestamp) -> Result<(), OpenError> {
+/// `now` was true at `begun`; the connection may have taken a while since.
+async fn check(session: &Session, place: &Place, now: Timestamp, begun: Instant) -> Result<(), OpenError> {
     let failed = |error| OpenError::of_op(place, error);
     let row = session.query_opt(SERVER, &[]).await.map_err(failed)?;
     let row = row.ok_or_else(|| OpenError::Database { place: place.clone(), reason: "it answers nothing".into() })?;
     judge(place, row.get(0), row.get(1), row.get(2), row.get(3))?;
-    let there = Timestamp(row.get(4));
-    let apart = there.since(now).max(now.since(there));
+    let apart = apart(Timestamp(row.get(4)), now, now.plus(begun.elapsed()));
     if apart > CLOCK_SKEW {
         tracing::warn!(
             apart_ms = apart.as_millis() as u64,
@@ -233,6 +234,11 @@ async fn check(session: &Session, place: &Place, now: Timestamp) -> Result<(), O
         );
     }
     Ok(())
+}
+
+/// How far a clock is from the one here, at the least: that one was looked at somewhere between these two instants.
+fn apart(there: Timestamp, before: Timestamp, after: Timestamp) -> Duration {
+    there.since(after).max(before.since(there))
 }
 
 fn judge(place: &Place, number: i32, version: String, replica: bool, read_only: bool) -> Result<(), OpenError> {
@@ -254,6 +260,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_slow_answer_is_no_clock_that_differs() {
+        let at = |seconds: i64| Timestamp(seconds * 1_000);
+        for (there, seconds) in [(at(90), 10), (at(100), 0), (at(120), 0), (at(130), 0), (at(137), 7)] {
+            assert_eq!(apart(there, at(100), at(130)), Duration::from_secs(seconds), "{there:?}");
+        }
+    }
 
     #[test]
     fn old_servers_and_replicas_are_refused_in_one_line() {
