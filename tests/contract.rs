@@ -12,6 +12,7 @@ use longshore_actors::testing::{contract, model};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::support::DEADLINE;
 use crate::support::postgres::Server;
 
 /// What is promised does not hang on the disk's answer, and a hundred files are opened here.
@@ -79,7 +80,15 @@ impl Postgres {
 }
 
 async fn open_postgres(url: String, pooler: Pooler) -> PostgresStore {
-    let settings = postgres::Settings { url, pooler, connections: 4, ..postgres::Settings::default() };
+    let (connect_timeout, statement_timeout) = (DEADLINE, DEADLINE);
+    let settings = postgres::Settings {
+        url,
+        pooler,
+        connections: 4,
+        connect_timeout,
+        statement_timeout,
+        ..postgres::Settings::default()
+    };
     PostgresStore::open(settings, Timestamp(1_700_000_000_000)).await.unwrap()
 }
 

@@ -34,7 +34,10 @@ const NOW: Timestamp = Timestamp(1_750_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn settings(url: &str) -> Settings {
-    Settings { url: url.to_owned(), connections: 4, process: "here-1".into(), ..Settings::default() }
+    // How long an answer may take is the subject of one test alone.
+    let (connect_timeout, statement_timeout) = (DEADLINE, DEADLINE);
+    let process = "here-1".into();
+    Settings { url: url.to_owned(), connections: 4, process, connect_timeout, statement_timeout, ..Settings::default() }
 }
 
 async fn open(url: &str) -> PostgresStore {

@@ -100,8 +100,8 @@ impl World {
     /// The store is this database of PostgreSQL.
     pub fn on(mut self, url: String) -> Self {
         self.database = Some(url);
-        // A heartbeat that a busy disk holds up is no event of a test that does not ask for it.
-        self.set("node.lapse", "10m")
+        // What a busy machine holds up is no event of a test that does not ask for it.
+        self.set("node.lapse", "10m").set("store.connect_timeout", "5m").set("store.statement_timeout", "5m")
     }
 
     /// Short waits, so that a test of retries ends.
