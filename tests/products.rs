@@ -506,7 +506,10 @@ fn categories_become_a_tree() {
                 WHERE removed_at IS NULL ORDER BY path";
     assert_eq!(world.rows().texts(tree), ["BAGS - BAGS", "BACKPACKS BAGS BAGS/BACKPACKS"]);
     assert_eq!(world.rows().texts("SELECT reason FROM rejected_records"), ["no code"]);
-    assert_eq!(feed.asked(), ["Import/CAT.csv", LIST]);
+    let mut asked = feed.asked();
+    // By the health probe, if it came to that.
+    asked.retain(|path| path != LIST);
+    assert_eq!(asked, ["Import/CAT.csv"]);
     feed.put("Import/CAT.csv", format!("{header}BAGS;Tasker;Taschen;Bags;Sacs;Borse;Tassen\r\n"));
     world.run(&["sync", "products.categories"]).expect(0).calm(&[]);
     assert_eq!(world.rows().texts(tree), ["BAGS - BAGS"]);
