@@ -41,7 +41,7 @@ fn seconds_now() -> u64 {
 /// their own the unit tests have that.
 fn near_midnight() -> bool {
     let second = seconds_now() % DAY;
-    let near = !(6 * 60..DAY - 2 * 60).contains(&second);
+    let near = !(6 * 60..DAY - 10 * 60).contains(&second);
     if near {
         println!("skipped: the day is about to change, or has just changed");
     }
