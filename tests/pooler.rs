@@ -44,7 +44,7 @@ fn behind_a_pooler_work_of_another_node_is_found_by_polling() {
         .set("store.pooler", "transaction")
         .set("store.poll", "200ms")
         // The coordinator's own look comes too late to be what finds it.
-        .set("upkeep.lease", "10m");
+        .set("upkeep.lease", "1h");
     let first = world.start(&["--set", "node.name=a", "run"]);
     let address = first.address();
     http::ask(&address, "POST", "/api/v1/domains/catalog/park", "{}").unwrap();
@@ -62,7 +62,7 @@ fn behind_a_pooler_work_of_another_node_is_found_by_polling() {
 fn work_put_in_by_one_node_wakes_another() {
     let server = Server::shared();
     let url = server.database();
-    let world = World::new(300).on(url).set("upkeep.lease", "10m").set("upkeep.every", "10m");
+    let world = World::new(300).on(url).set("upkeep.lease", "1h").set("upkeep.every", "1h");
     let first = world.start(&["--set", "node.name=a", "run"]);
     let address = first.address();
     http::ask(&address, "POST", "/api/v1/domains/catalog/park", "{}").unwrap();

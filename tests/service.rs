@@ -251,7 +251,7 @@ fn told_to_stop_while_the_upstream_hangs_it_ends_within_its_grace() {
 
 #[test]
 fn told_to_stop_twice_it_ends_at_once() {
-    let world = World::new(2_000).set("service.shutdown_grace", "10m");
+    let world = World::new(2_000).set("service.shutdown_grace", "1h");
     let service = world.start(&["run"]);
     let address = service.address();
     // The probe of the health comes first; then only the job's own request can hang.

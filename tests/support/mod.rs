@@ -17,7 +17,7 @@ pub use program::{Ended, Program};
 pub use world::World;
 
 /// Longer than anything here takes on a machine that has other things to do: reaching it is a failure, never a result.
-pub const DEADLINE: Duration = Duration::from_secs(300);
+pub const DEADLINE: Duration = Duration::from_secs(600);
 
 /// How long a state is left alone between two looks at it.
 const LOOK: Duration = Duration::from_millis(10);
