@@ -18,8 +18,9 @@ use longshore::domains::catalog;
 use longshore::store::batch::{Cell, Rows};
 use longshore::store::migrations::POSTGRES;
 use longshore::store::postgres::error::OpResult;
+use longshore::store::postgres::rows::{self, Expected};
 use longshore::store::postgres::session::{Session, Tx};
-use longshore::store::postgres::{cells, copy, rows, statements};
+use longshore::store::postgres::{cells, copy, statements};
 use longshore::store::table::{Column, ColumnKind, Table};
 use longshore_actors::checkpoint::Counts;
 use longshore_actors::clock::Timestamp;
@@ -141,7 +142,7 @@ fn expect(pass: usize, counts: Counts) {
 
 /// As those of one page.
 async fn write_rows(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> {
-    rows::write(tx, rows.table, &[rows], at).await
+    rows::write(tx, rows.table, &[rows], &Expected::default(), at).await
 }
 
 async fn write(session: &mut Session, pages: &[Rows]) -> Counts {

@@ -8,8 +8,9 @@ use longshore::store::batch::{Batch, Cell, Guard, Removal, Row, Rows};
 use longshore::store::migrations::POSTGRES;
 use longshore::store::postgres::error::{OpError, OpResult};
 use longshore::store::postgres::removal::{self, Removed};
+use longshore::store::postgres::rows::{self, Expected};
 use longshore::store::postgres::session::{Param, Session, Tx};
-use longshore::store::postgres::{listing, read, rows, schema};
+use longshore::store::postgres::{listing, read, schema};
 use longshore::store::table::{Column, ColumnKind, Detail, Table};
 use longshore_actors::checkpoint::{Counts, Part};
 use longshore_actors::clock::Timestamp;
@@ -100,7 +101,7 @@ impl Database {
 
 /// As those of one page.
 async fn write_rows(tx: &Tx<'_>, rows: &Rows, at: Timestamp) -> OpResult<Counts> {
-    rows::write(tx, rows.table, &[rows], at).await
+    rows::write(tx, rows.table, &[rows], &Expected::default(), at).await
 }
 
 /// Writes the rows in a transaction of their own.
@@ -684,6 +685,36 @@ async fn two_that_lock_each_other_out_are_told_so() {
     });
     let errors: Vec<OpError> = [left, right].into_iter().filter_map(Result::err).collect();
     assert!(errors.len() == 1 && errors[0].is_conflict(), "{errors:?}");
+}
+
+/// After a batch of new rows the next one is copied without a look; whatever stands there already is found all the same.
+#[tokio::test]
+async fn what_is_expected_to_be_new_and_is_not_is_compared_where_it_stands() {
+    for prepared in [true, false] {
+        let database = Database::new();
+        let mut session = database.session(prepared).await;
+        put(&mut session, &things(1_000..1_200, "old"), NOW).await;
+        let expected = Expected::default();
+        let mut write = async |job: i64, batch: Rows| {
+            let tx = session.begin().await.unwrap();
+            let expected = expected.of(JobId(job));
+            let counts = rows::write(&tx, batch.table, &[&batch], expected, LATER).await.unwrap();
+            tx.commit().await.unwrap();
+            counts
+        };
+        assert_eq!(write(1, things(0..300, "old")).await, counts(300, 0, 0), "looked for");
+        assert_eq!(write(1, things(300..600, "old")).await, counts(300, 0, 0), "expected");
+        assert_eq!(write(1, things(500..900, "old")).await, counts(300, 0, 100), "some are there");
+        assert_eq!(write(1, things(900..1_100, "new")).await, counts(100, 100, 0), "some differ");
+        assert_eq!(write(1, things(2_000..2_300, "old")).await, counts(300, 0, 0));
+        assert_eq!(write(2, things(2_000..2_300, "old")).await, counts(0, 0, 300), "another job");
+        database.psql("UPDATE things SET removed_at = now() WHERE number >= 2200");
+        assert_eq!(write(2, things(3_000..3_300, "old")).await, counts(300, 0, 0));
+        assert_eq!(write(2, things(2_100..2_300, "old")).await, counts(0, 100, 100), "what was removed comes back");
+        let stand = all(&session, &THINGS).await;
+        assert_eq!(stand.len(), 1_200 + 300 + 300);
+        assert!(stand.iter().all(|row| row.details[0].len() == 2));
+    }
 }
 
 /// The driver finds fault with a value by itself, and gives no code: that is a bug of ours, which no waiting mends.

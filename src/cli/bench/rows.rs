@@ -148,15 +148,16 @@ async fn sync(args: &Rows, tree: &Tree, door: &Door) -> Result<f64, Failure> {
     Ok(args.rows as f64 / begun.elapsed().as_secs_f64())
 }
 
+/// For an upstream that answers at once: pages wait for the database, and are committed together.
 fn settings() -> DomainSettings {
     DomainSettings {
         pools: Pools {
             fetch: PoolSettings { actors: 4, mailbox: 2 },
             transform: PoolSettings { actors: 2, mailbox: 2 },
-            upload: PoolSettings { actors: 4, mailbox: 2 },
+            upload: PoolSettings { actors: 3, mailbox: 12 },
         },
         jobs_max: 1,
-        pages_max: 12,
+        pages_max: 48,
         ..DomainSettings::default()
     }
 }

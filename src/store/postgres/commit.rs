@@ -31,7 +31,7 @@ use crate::store::postgres::enqueue;
 use crate::store::postgres::error::OpResult;
 use crate::store::postgres::head::Head;
 use crate::store::postgres::removal::{self, Removed};
-use crate::store::postgres::rows;
+use crate::store::postgres::rows::{self, Expected};
 use crate::store::postgres::session::Tx;
 use crate::store::postgres::work::Work;
 use crate::store::removal::{joined, nameless};
@@ -75,8 +75,8 @@ impl Work for Settle<'_> {
 /// Rows and receipts of one lease together. A part that is held already writes nothing and counts nothing.
 #[derive(Debug)]
 pub struct Deliver<'a> {
-    /// Not empty.
     pub pages: &'a [Page<'a>],
+    pub expected: &'a Expected,
     pub now: Timestamp,
 }
 
@@ -97,7 +97,7 @@ impl Work for Deliver<'_> {
     type Answer = Option<Vec<Committed>>;
 
     async fn run(&self, tx: &Tx<'_>, effects: &mut Effects) -> OpResult<Option<Vec<Committed>>> {
-        let Deliver { pages, now } = *self;
+        let Deliver { pages, expected, now } = *self;
         let Some(lease) = pages.first().map(|page| page.delivery.receipt.lease) else { return Ok(Some(Vec::new())) };
         let head = Head::look(tx, lease.job).await?.filter(|head| head.holds(lease));
         let checkpoint = head.ok_or(LedgerError::Stale(lease))?.checkpoint()?;
@@ -105,7 +105,7 @@ impl Work for Deliver<'_> {
         let open: Vec<&Page<'_>> = pages.iter().filter(|page| is_open(page)).collect();
         let mut written = Vec::new();
         if !open.is_empty() {
-            written = write(tx, &open, lease.job, now).await?;
+            written = write(tx, &open, lease.job, expected.of(lease.job), now).await?;
             let held = Held::of(tx, lease).await?;
             if open.iter().any(|page| held.checkpoint.holds(page.delivery.receipt.part)) {
                 return Ok(None);
@@ -128,7 +128,13 @@ impl Work for Deliver<'_> {
 }
 
 /// Writes what pages hold; for each what became of it. Of rows that are written together the first page tells.
-async fn write(tx: &Tx<'_>, pages: &[&Page<'_>], job: JobId, now: Timestamp) -> OpResult<Vec<Committed>> {
+async fn write(
+    tx: &Tx<'_>,
+    pages: &[&Page<'_>],
+    job: JobId,
+    expected: &Expected,
+    now: Timestamp,
+) -> OpResult<Vec<Committed>> {
     let mut tables: Vec<(&'static Table, Vec<&Rows>)> = Vec::new();
     for rows in pages.iter().flat_map(|page| &page.delivery.batch.rows) {
         match tables.iter_mut().find(|(table, _)| table.name == rows.table.name) {
@@ -138,7 +144,7 @@ async fn write(tx: &Tx<'_>, pages: &[&Page<'_>], job: JobId, now: Timestamp) -> 
     }
     let mut of_rows = Counts::default();
     for (table, batches) in tables {
-        of_rows.add(&rows::write(tx, table, &batches, now).await?);
+        of_rows.add(&rows::write(tx, table, &batches, expected, now).await?);
     }
     let seen: Vec<&str> = pages.iter().flat_map(|page| &page.delivery.batch.seen).map(String::as_str).collect();
     removal::see(tx, job, &seen).await?;

@@ -79,6 +79,7 @@ use crate::store::postgres::prune::Prune;
 use crate::store::postgres::pulse::Pulse;
 use crate::store::postgres::record::Crash;
 use crate::store::postgres::recorder::Recorder;
+use crate::store::postgres::rows::Expected;
 use crate::store::postgres::session::Session;
 use crate::store::postgres::shared::{CLOSE, Shared, TRANSACTION, Tries, transaction};
 use crate::store::table::Table;
@@ -288,7 +289,7 @@ impl Store for PostgresStore {
 
     /// It connects at its first commit.
     async fn writer(&self) -> Result<Box<dyn store::Writer>, LedgerError> {
-        Ok(Box::new(PostgresWriter { shared: self.shared.clone(), session: None }))
+        Ok(Box::new(PostgresWriter { shared: self.shared.clone(), session: None, expected: Expected::default() }))
     }
 
     fn group_max(&self) -> usize {
@@ -440,6 +441,7 @@ struct PostgresWriter {
     shared: Arc<Shared>,
     /// Away while a commit is under way: one that is cut off takes the connection with it.
     session: Option<Session>,
+    expected: Expected,
 }
 
 #[async_trait]
@@ -453,7 +455,7 @@ impl store::Writer for PostgresWriter {
             return Err(LedgerError::Unavailable("the store is closed".into()));
         }
         let pages: Vec<Page<'_>> = deliveries.iter().map(|delivery| Page::of(delivery)).collect();
-        let work = Deliver { pages: &pages, now };
+        let work = Deliver { pages: &pages, expected: &self.expected, now };
         let session = self.session.take().filter(|session| !session.client().is_closed());
         let shared = &self.shared;
         let done = shared.within(TRANSACTION, async {
