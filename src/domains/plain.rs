@@ -9,7 +9,9 @@ use longshore_actors::domain::{Domain, Fetched, Plan, Transformed};
 use longshore_actors::job::{Fault, Job};
 use longshore_actors::stage::Stage;
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::store::batch::{Batch, Cell, Rows};
 use crate::store::table::ColumnKind::{Bool, Decimal as Exact, Int, Text};
@@ -66,7 +68,9 @@ struct Item<'a> {
     name: &'a str,
     description: &'a str,
     sku: &'a str,
+    #[serde(deserialize_with = "exact")]
     price: Decimal,
+    #[serde(deserialize_with = "exact")]
     cost: Decimal,
     quantity: i64,
     weight: i64,
@@ -77,6 +81,11 @@ struct Item<'a> {
     ean: &'a str,
     url: &'a str,
     updated: &'a str,
+}
+
+/// As it is written, and not by way of a binary fraction.
+fn exact<'de, D: Deserializer<'de>>(number: D) -> Result<Decimal, D::Error> {
+    Decimal::from_str_exact(<&RawValue>::deserialize(number)?.get()).map_err(D::Error::custom)
 }
 
 pub struct Plain {

@@ -12,6 +12,8 @@ use super::state::State;
 /// Rows that there may be.
 const COUNT_MAX: u64 = 10_000_000;
 const PER_PAGE_MAX: u64 = 50_000;
+/// What a row takes, and a little more.
+const ROW_BYTES: usize = 400;
 
 pub fn routes(config: &mut web::ServiceConfig) {
     config.route("/plain/rows", web::get().to(rows));
@@ -31,7 +33,8 @@ async fn rows(state: web::Data<State>, window: web::Query<Window>) -> HttpRespon
     let (count, per_page) = (count.min(COUNT_MAX), per_page.clamp(1, PER_PAGE_MAX));
     let first = page.saturating_sub(1).saturating_mul(per_page).min(count);
     let generation = state.catalogue().generation;
-    let mut body = format!("{{\"total\":{count},\"rows\":[");
+    let mut body = String::with_capacity((per_page.min(count) as usize + 1) * ROW_BYTES);
+    body.push_str(&format!("{{\"total\":{count},\"rows\":["));
     for number in first..(first + per_page).min(count) {
         if number > first {
             body.push(',');

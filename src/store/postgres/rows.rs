@@ -106,15 +106,16 @@ pub async fn write(
     expected: &Expected,
     at: Timestamp,
 ) -> OpResult<Counts> {
-    let look = Look::at(table, batches);
-    let mut counts = Counts { repeated: look.repeated, ..Counts::default() };
-    if look.rows.len() >= COPY_MIN && expected.is_absent(table) && copy_absent(tx, table, &look.rows, at).await? {
-        counts.inserted = look.rows.len() as u64;
+    let (rows, repeated) = by_key(table, batches);
+    let mut counts = Counts { repeated, ..Counts::default() };
+    if rows.len() >= COPY_MIN && expected.is_absent(table) && copy_absent(tx, table, &rows, at).await? {
+        counts.inserted = rows.len() as u64;
         return Ok(counted(table, counts));
     }
+    let look = Look::at(table, &rows);
     let Found { absent, different: mut rest } = look.found(tx.query_planned(&look.sql, &look.params()).await?)?;
-    expected.note(table, absent.len() == look.rows.len());
-    counts.unchanged = (look.rows.len() - absent.len() - rest.len()) as u64;
+    expected.note(table, absent.len() == rows.len());
+    counts.unchanged = (rows.len() - absent.len() - rest.len()) as u64;
     if absent.len() >= COPY_MIN && copy_absent(tx, table, &absent, at).await? {
         counts.inserted = absent.len() as u64;
     } else {
@@ -133,12 +134,31 @@ pub async fn write(
 
 /// What [`write()`] would count, by reading alone.
 pub async fn compare(session: &Session, rows: &Rows) -> OpResult<Counts> {
-    let look = Look::at(rows.table, &[rows]);
+    let (sorted, repeated) = by_key(rows.table, &[rows]);
+    let look = Look::at(rows.table, &sorted);
     let Found { absent, different } = look.found(session.query_planned(&look.sql, &look.params()).await?)?;
     let (inserted, updated) = (absent.len() as u64, different.len() as u64);
-    let unchanged = look.rows.len() as u64 - inserted - updated;
-    let counts = Counts { inserted, updated, unchanged, repeated: look.repeated, ..Counts::default() };
+    let unchanged = sorted.len() as u64 - inserted - updated;
+    let counts = Counts { inserted, updated, unchanged, repeated, ..Counts::default() };
     Ok(counted(rows.table, counts))
+}
+
+/// All rows in the order of their key, each key once, and how many gave way to a later one with theirs.
+fn by_key<'a>(table: &Table, batches: &[&'a Rows]) -> (Vec<&'a Row>, u64) {
+    let key = table.key;
+    let mut rows: Vec<&Row> = batches.iter().flat_map(|batch| &batch.rows).collect();
+    let all = rows.len();
+    // Stable: of equal keys the order in which they came tells which one wins.
+    rows.sort_by(|a, b| a.cells[..key].cmp(&b.cells[..key]));
+    rows.dedup_by(|later, earlier| {
+        let same = later.cells[..key] == earlier.cells[..key];
+        if same {
+            *earlier = *later;
+        }
+        same
+    });
+    let repeated = batches.iter().map(|batch| batch.duplicates()).sum::<u64>() + (all - rows.len()) as u64;
+    (rows, repeated)
 }
 
 /// Rows that only tie others together are no records.
@@ -146,12 +166,9 @@ fn counted(table: &Table, counts: Counts) -> Counts {
     if table.link { Counts::default() } else { counts }
 }
 
-/// The question which rows of a batch stand in the table as they are.
+/// The question which rows, in the order of their key, stand in the table as they are.
 struct Look<'a> {
-    /// In the order of their key, each key once.
-    rows: Vec<&'a Row>,
-    /// Rows that gave way to a later one with their key.
-    repeated: u64,
+    rows: &'a [&'a Row],
     sql: String,
     keys: Vec<Column<'a>>,
     hashes: Hashes<'a>,
@@ -165,22 +182,9 @@ struct Found<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn at(table: &Table, batches: &[&'a Rows]) -> Self {
-        let key = table.key;
-        let mut rows: Vec<&Row> = batches.iter().flat_map(|batch| &batch.rows).collect();
-        let all = rows.len();
-        // Stable: of equal keys the order in which they came tells which one wins.
-        rows.sort_by(|a, b| a.cells[..key].cmp(&b.cells[..key]));
-        rows.dedup_by(|later, earlier| {
-            let same = later.cells[..key] == earlier.cells[..key];
-            if same {
-                *earlier = *later;
-            }
-            same
-        });
-        let repeated = batches.iter().map(|batch| batch.duplicates()).sum::<u64>() + (all - rows.len()) as u64;
-        let (keys, hashes) = (columns(&table.columns[..key], &rows), Hashes::of(&rows));
-        Self { rows, repeated, sql: statements::look(table), keys, hashes }
+    fn at(table: &Table, rows: &'a [&'a Row]) -> Self {
+        let (keys, hashes) = (columns(&table.columns[..table.key], rows), Hashes::of(rows));
+        Self { rows, sql: statements::look(table), keys, hashes }
     }
 
     fn params(&self) -> Vec<Param<'_>> {
