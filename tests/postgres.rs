@@ -837,6 +837,20 @@ async fn after_an_outage_nobody_is_taken_for_dead_before_all_had_time_to_beat() 
     store.close().await;
 }
 
+/// Connecting may take longer than a beat: given up with each beat, it would never come about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_slow_to_come_about_still_carries_a_heartbeat() {
+    let server = Server::shared();
+    let proxy = Proxy::new(server.port()).await;
+    let lapse = Duration::from_secs(6);
+    let own = Settings { heartbeat_lapse: lapse, ..settings(&proxy.through(&server.database())) };
+    let store = PostgresStore::open(own, NOW).await.unwrap();
+    store.join("slow").await.unwrap();
+    proxy.set(Wire::SlowToGreet(lapse / 2));
+    assert_eq!(store.heartbeat().await, Ok(Beat::Alive { nodes: 1 }));
+    store.close().await;
+}
+
 #[tokio::test]
 async fn what_a_node_that_left_had_is_anybodys_at_once() {
     let server = Server::shared();

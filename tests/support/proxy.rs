@@ -1,6 +1,7 @@
 //! A connection between the program and its database that can be made to fail.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +16,8 @@ pub enum Wire {
     LosesTheCommit,
     /// Nothing arrives and nothing is cut.
     Silent,
+    /// A new connection is left alone for so long before it is served.
+    SlowToGreet(Duration),
 }
 
 /// Ends when it is dropped.
@@ -61,6 +64,11 @@ async fn connect(mut client: TcpStream, server: u16, wire: watch::Sender<Wire>) 
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
     let (mut sent, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
     let mut look = wire.subscribe();
+    let greets_after = match *look.borrow() {
+        Wire::SlowToGreet(wait) => wait,
+        Wire::Whole | Wire::LosesTheCommit | Wire::Silent => Duration::ZERO,
+    };
+    tokio::time::sleep(greets_after).await;
     let mut cut_at_answer = false;
     loop {
         let (length, to_server) = tokio::select! {

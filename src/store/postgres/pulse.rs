@@ -41,19 +41,20 @@ impl Pulse {
         let beat = async {
             let connection = || self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let held = connection().take().filter(|session| !session.client().is_closed());
+            // As long as connecting may take anywhere: cut short with each beat, a slow one would never come about.
             let session = match held {
                 Some(session) => session,
                 None => shared.connect_own().await?,
             };
-            let beat = nodes::beat(&session, name, &shared.settings.process, lapse).await?;
+            // Two more tries must fit in before the others count this node as dead.
+            let beat = nodes::beat(&session, name, &shared.settings.process, lapse);
+            let beat = tokio::time::timeout(lapse / 3, beat).await.map_err(|_| {
+                OpError::Refused(LedgerError::Unavailable(format!("no answer within {:?}", lapse / 3)))
+            })??;
             *connection() = Some(session);
             Ok::<_, OpError>(beat)
         };
-        // Two more tries must fit in before the others count this node as dead.
-        let beat = match tokio::time::timeout(lapse / 3, beat).await {
-            Ok(beat) => beat.map_err(LedgerError::from),
-            Err(_) => Err(LedgerError::Unavailable(format!("no answer within {:?}", lapse / 3))),
-        };
+        let beat = beat.await.map_err(LedgerError::from);
         self.heard(beat.is_ok(), lapse);
         beat
     }
