@@ -37,7 +37,7 @@ fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Near midnight the day is told apart by minutes, and what these tests look at changes while they look. With a clock of
+/// Near midnight the day is told apart by minutes, and what these tests look at changes meanwhile. With a clock of
 /// their own the unit tests have that.
 fn near_midnight() -> bool {
     let second = seconds_now() % DAY;
@@ -434,6 +434,40 @@ fn countries_go_unless_named<'a>(world: World, told: &Mutex<String>, rows: impl 
     // What a league names anew is live again.
     leagues(list(&[(1, "Cup")])).expect(0);
     assert_eq!(live(), ["Andorra", "England", "Spain"]);
+}
+
+/// A league that names a country while its list is under way keeps it all the same.
+#[test]
+fn a_country_that_is_named_while_its_list_is_on_its_way_stays() {
+    let server = Server::shared();
+    let url = server.database();
+    let database = url.rsplit('/').next().unwrap().to_owned();
+    let (upstream, told) = answering(list(&[(1, "Cup")]));
+    let world = World::football(0, Dials::default()).on(url.clone());
+    let sync = |kind: &str, upstream: &Upstream| {
+        world.run(&["--set", &format!("domains.football.base_url={}", upstream.base_url), "sync", kind]).expect(0);
+    };
+    sync("football.leagues", &upstream);
+    *told.lock().unwrap() = countries(&["England", "Wales"]);
+    sync("football.countries", &upstream);
+    server.psql(&database, "UPDATE leagues SET country = 'Wales'");
+    let (names, at) = (server.clone(), database.clone());
+    let slow = Upstream::start(move |stream| {
+        names.psql(&at, "UPDATE leagues SET country = 'England'");
+        let body = countries(&["Wales"]);
+        let length = body.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    });
+    sync("football.countries", &slow);
+    let live = || Rows::on(&server, &url).texts("SELECT name FROM countries WHERE removed_at IS NULL ORDER BY name");
+    assert_eq!(live(), ["England", "Wales"]);
+    server.psql(&database, "UPDATE leagues SET country = 'Wales'");
+    *told.lock().unwrap() = countries(&["Wales"]);
+    sync("football.countries", &upstream);
+    assert_eq!(live(), ["Wales"], "named by nobody");
 }
 
 #[test]

@@ -316,7 +316,7 @@ impl<D: Domain> Try<'_, D> {
         mut room: Option<Room>,
     ) -> Result<(S::Output, Room), Ended> {
         let mut tries = 0;
-        // After a crash each piece goes by itself, so that only the one that kills is poison.
+        // After a crash each piece goes by itself, so that only the one that kills is poison; so if a group is refused.
         let mut alone = false;
         loop {
             let failure = match mailbox.ask(self.job.id, input.clone(), room.take(), alone).await {
@@ -328,7 +328,7 @@ impl<D: Domain> Try<'_, D> {
                     self.crashed(reason).await?;
                     alone = true;
                 }
-                Failure::CrashedWithOthers => alone = true,
+                Failure::Alone => alone = true,
                 Failure::Fault(Fault::Retry { reason, after }) => {
                     tries += 1;
                     if tries >= self.policy.page_tries {

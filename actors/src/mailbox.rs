@@ -12,8 +12,9 @@
 //! waits to be tried again stands outside of it, since it must not block the others: of those there are at most
 //! `jobs_max × pages_max`.
 //!
-//! Invariants: work in hand or in the queue holds exactly one permit. A worker that dies loses the one piece in its
-//! hands, whose caller is told; the queue is not its own and stays. A caller that gives up is noticed by the worker.
+//! Invariants: work in hand or in the queue holds exactly one permit. A worker that dies loses what is in its hands,
+//! one piece or a group of one job, and the callers are told; the queue is not its own and stays. A caller that gives
+//! up is noticed by the worker.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,8 +35,8 @@ pub(crate) enum Failure {
     Fault(Fault),
     /// The worker died over this piece of work; the text says of what.
     Crashed(String),
-    /// The worker died over a group of which another piece tells.
-    CrashedWithOthers,
+    /// Nothing came of doing it together with others: it is to be asked for again, alone.
+    Alone,
 }
 
 /// An answer, and the room it still takes up in the pool that gave it.
@@ -179,24 +180,16 @@ impl<S: Stage> Mailbox<S> {
         self.shared.arrived.notify_one();
     }
 
-    /// The next piece of work, and with it those of the same job that stand behind it, `max` at most. Never empty;
-    /// `None` once the mailbox is closed.
-    pub(crate) async fn pull(&self, max: usize) -> Option<Vec<Work<S>>> {
+    /// The next piece of work, and with it those of the same job that stand behind it and that the stage lets join.
+    /// Never empty; `None` once the mailbox is closed.
+    pub(crate) async fn pull(&self, stage: &S) -> Option<Vec<Work<S>>> {
         loop {
             if self.shared.closed.is_cancelled() {
                 return None;
             }
             let (group, more) = {
                 let mut queue = self.queue();
-                let together = match queue.front() {
-                    Some(first) if first.alone => 1,
-                    Some(Work { job, .. }) => {
-                        let joins = |work: &&Work<S>| work.job == *job && !work.alone;
-                        queue.iter().take(max.max(1)).take_while(joins).count()
-                    }
-                    None => 0,
-                };
-                (queue.drain(..together).collect::<Vec<_>>(), !queue.is_empty())
+                (next_group(&mut queue, stage), !queue.is_empty())
             };
             if more {
                 // Two arrivals while nobody waited leave one notification: pass it on.
@@ -261,6 +254,18 @@ impl<S: Stage> Mailbox<S> {
     fn queue(&self) -> MutexGuard<'_, VecDeque<Work<S>>> {
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn next_group<S: Stage>(queue: &mut VecDeque<Work<S>>, stage: &S) -> Vec<Work<S>> {
+    let Some(first) = queue.front() else { return Vec::new() };
+    let mut inputs = vec![first.input.clone()];
+    for next in queue.iter().skip(1) {
+        if first.alone || next.alone || next.job != first.job || !stage.joins(&inputs, &next.input) {
+            break;
+        }
+        inputs.push(next.input.clone());
+    }
+    queue.drain(..inputs.len()).collect()
 }
 
 /// A worker's stage is open as long as this lives.
@@ -330,6 +335,13 @@ impl<T> Reply<T> {
         self.follows = true;
     }
 
+    /// Nothing came of the group.
+    pub(crate) fn send_apart(mut self) {
+        if let Some(sender) = self.sender.take() {
+            let _ = sender.send(Err(Failure::Alone));
+        }
+    }
+
     /// Completes when the caller has given up.
     pub(crate) async fn given_up(&mut self) {
         match &mut self.sender {
@@ -345,7 +357,7 @@ impl<T> Drop for Reply<T> {
         if let Some(sender) = self.sender.take()
             && std::thread::panicking()
         {
-            let crashed = if self.follows { Failure::CrashedWithOthers } else { Failure::Crashed(watch::last_panic()) };
+            let crashed = if self.follows { Failure::Alone } else { Failure::Crashed(watch::last_panic()) };
             let _ = sender.send(Err(crashed));
         }
     }

@@ -22,21 +22,19 @@ pub trait Stage: Sized + 'static {
     /// opened anew.
     fn run(&mut self, input: Arc<Self::Input>) -> impl Future<Output = Result<Self::Output, Fault>>;
 
-    /// How many pieces of work of one job, if they wait, are given to it together.
-    fn group_max(&self) -> usize {
-        1
+    /// Whether this piece, which waits behind those of a group and is of their job, is to be done together with them.
+    fn joins(&self, _group: &[Arc<Self::Input>], _next: &Self::Input) -> bool {
+        false
     }
 
-    /// Does pieces of work of one job that waited together, in their order; answers one result each. For a stage that
-    /// does several for little more than the price of one, such as one that commits them.
-    fn run_group(&mut self, inputs: Vec<Arc<Self::Input>>) -> impl Future<Output = Vec<Result<Self::Output, Fault>>> {
-        async move {
-            let mut results = Vec::with_capacity(inputs.len());
-            for input in inputs {
-                results.push(self.run(input).await);
-            }
-            results
-        }
+    /// Does two or more pieces of work as one, for a stage that does several for little more than the price of one,
+    /// such as one that commits them. Answers one result each, in their order, or `None` if nothing was done: each is
+    /// then asked for again by itself.
+    fn run_group(
+        &mut self,
+        _inputs: Vec<Arc<Self::Input>>,
+    ) -> impl Future<Output = Option<Vec<Result<Self::Output, Fault>>>> {
+        std::future::ready(None)
     }
 }
 

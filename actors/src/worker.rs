@@ -159,7 +159,7 @@ impl<S: Stage> Life<S> {
             let group = tokio::select! {
                 biased;
                 () = retire.cancelled() => return Next::End,
-                group = mailbox.pull(stage.group_max()) => group,
+                group = mailbox.pull(&stage) => group,
             };
             let Some(mut group) = group else { return Next::End };
             // Their caller gave up while they queued: beginning would be for nobody, and cost the stage its connection.
@@ -169,28 +169,38 @@ impl<S: Stage> Life<S> {
             part.set(PartState::Busy);
             hand.take(group.iter().map(|work| work.asked.clone()));
             let span = tracing::info_span!(parent: &first.span, "stage", actor = part.name());
-            let inputs = group.iter().map(|work| work.input.clone()).collect();
             group.iter_mut().skip(1).for_each(|work| work.reply.follow());
-            let results = tokio::select! {
-                results = stage.run_group(inputs).instrument(span) => Some(results),
+            let inputs = group.iter().map(|work| work.input.clone()).collect();
+            let done = tokio::select! {
+                done = run(&mut stage, inputs).instrument(span) => Some(done),
                 () = all_given_up(&mut group) => None,
                 () = mailbox.closed() => return Next::End,
             };
             hand.lay_down();
             part.set_job(None);
             // A future dropped half-way may leave a connection in any state, and one that is down is no use.
-            let Some(results) = results else { return Next::OpenAnew };
-            debug_assert_eq!(results.len(), group.len(), "one result for each input");
-            let mut unavailable = false;
-            for (work, result) in group.into_iter().zip(results) {
-                unavailable |= matches!(result, Err(Fault::Unavailable { .. }));
-                self.count(&result);
-                work.reply.send(result);
-            }
-            if unavailable {
+            let Some(done) = done else { return Next::OpenAnew };
+            if self.answer(group, done) {
                 return Next::OpenAnew;
             }
         }
+    }
+
+    /// Sends each its result; says whether something that the stage needs is down.
+    fn answer(&self, group: Vec<Work<S>>, done: Option<Results<S>>) -> bool {
+        let Some(results) = done else {
+            group.into_iter().for_each(|work| work.reply.send_apart());
+            return false;
+        };
+        let mut results = results.into_iter();
+        let mut unavailable = false;
+        for work in group {
+            let result = results.next().unwrap_or_else(|| Err(Fault::fail("the stage has no result for this piece")));
+            unavailable |= matches!(result, Err(Fault::Unavailable { .. }));
+            self.count(&result);
+            work.reply.send(result);
+        }
+        unavailable
     }
 
     /// For itself and for the pool.
@@ -204,6 +214,16 @@ impl<S: Stage> Life<S> {
                 }
             };
         }
+    }
+}
+
+/// What a stage makes of a piece or a group of them.
+type Results<S> = Vec<Result<<S as Stage>::Output, Fault>>;
+
+async fn run<S: Stage>(stage: &mut S, mut inputs: Vec<Arc<S::Input>>) -> Option<Results<S>> {
+    match inputs.len() {
+        1 => Some(vec![stage.run(inputs.remove(0)).await]),
+        _ => stage.run_group(inputs).await,
     }
 }
 

@@ -80,6 +80,9 @@ fn a_piece_that_fails_fails_alone() {
         assert_eq!((job.state, job.counts.inserted, job.counts.rejected), (State::Completed, 4, 1));
         let expected: Vec<_> = all_rows(5).into_iter().filter(|(page, _)| *page != 3).collect();
         assert_eq!(alpha.target().rows(id), expected);
+        let sizes: Vec<usize> = alpha.groups().iter().map(|(_, pages)| pages.len()).collect();
+        assert_eq!(sizes, [1, 4, 1, 1, 1, 1], "then each by itself");
+        assert_eq!(service.status("alpha/upload").depth, 0);
         service.stop().await;
     });
 }
@@ -96,6 +99,8 @@ fn a_group_that_kills_its_worker_is_one_crash() {
         assert_eq!(tries(&job), ["crashed"]);
         assert_eq!(alpha.target().rows(id), all_rows(6));
         assert_eq!(service.status("alpha/upload").restarts, 1);
+        let sizes: Vec<usize> = alpha.groups().iter().map(|(_, pages)| pages.len()).collect();
+        assert_eq!(sizes, [1, 5, 1, 1, 1, 1, 1], "then each by itself");
         service.stop().await;
     });
 }

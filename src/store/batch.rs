@@ -206,6 +206,8 @@ pub struct Removal {
     pub guard: Guard,
     /// A table whose rows are removed with the last row of `table` that names them: table and its key column.
     pub orphans: Option<(&'static Table, &'static str)>,
+    /// A key that a live row of this table names, in this column, is kept: it is not gone, whatever the snapshot says.
+    pub named_by: Option<(&'static Table, &'static str)>,
     /// Tables whose rows belong to one row of `table`, by this column, and are removed with it.
     pub owned: &'static [(&'static Table, &'static str)],
 }

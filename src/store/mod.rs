@@ -42,7 +42,7 @@ pub trait Store: Send + Sync + 'static {
     /// A way to write rows, for one upload worker to own: on PostgreSQL a connection with its prepared statements.
     async fn writer(&self) -> Result<Box<dyn Writer>, LedgerError>;
 
-    /// How many deliveries of one job, at most, are worth being told to [`Writer::commit`] at once.
+    /// How many deliveries of one lease, at most, are worth being told to [`Writer::commit`] at once. May change.
     fn group_max(&self) -> usize {
         1
     }
@@ -135,7 +135,7 @@ pub trait Store: Send + Sync + 'static {
 /// another one.
 #[async_trait]
 pub trait Writer: Send {
-    /// Writes batches of one job and their receipts in one transaction under the receipts' lease, all or none. Answers
+    /// Writes batches of one lease, each of another part, and their receipts in one transaction, all or none. Answers
     /// for each what became of its rows; of rows that were written together, the first of them tells. What is told
     /// twice (the part is held by the checkpoint already) is not written, and answers zero counts.
     async fn commit(

@@ -108,14 +108,20 @@ impl<'a> Foresight<'a> {
         Self { batch, nameless: nameless(rejects), marks: Vec::new(), removed: 0, notes: Vec::new() }
     }
 
-    /// The keys that may go once the page's rows are in; `held` are those of the scope that are live before. `None`:
-    /// nothing may.
-    pub fn gone(&mut self, removal: &Removal, held: Vec<String>) -> Result<Option<Vec<String>>, LedgerError> {
+    /// The keys that may go once the page's rows are in; `held` are those of the scope that are live before, and
+    /// `named` those that are kept because a live row names them. `None`: nothing may.
+    pub fn gone(
+        &mut self,
+        removal: &Removal,
+        held: Vec<String>,
+        named: &HashSet<String>,
+    ) -> Result<Option<Vec<String>>, LedgerError> {
         let mut live: HashSet<String> = held.into_iter().collect();
         live.extend(put_in(removal, self.batch));
         let seen: HashSet<Cow<'_, str>> = self.batch.seen.iter().map(|key| text::clean(key)).collect();
         let all = live.len() as u64;
-        let gone: Vec<String> = live.into_iter().filter(|key| !seen.contains(key.as_str())).collect();
+        let is_gone = |key: &String| !seen.contains(key.as_str()) && !named.contains(key);
+        let gone: Vec<String> = live.into_iter().filter(is_gone).collect();
         let facts = Facts { live: all, gone: gone.len() as u64, nameless: self.nameless };
         let nothing = match incomplete(removal) {
             Some(nothing) => Some(nothing),

@@ -6,8 +6,8 @@
 //!                └──▶ Store::preview ─▶ what would change, nothing written       (Settled::Separately, dry run)
 //! ```
 //!
-//! Deliveries of one job that wait for a worker together are committed together, where the store gains by it. If one of
-//! them is refused they go one by one, so that it alone fails.
+//! Deliveries of one job that wait together are committed together, as many as the store gains by. If one of them is
+//! refused nothing of them is kept, and they go one by one: it alone fails.
 //!
 //! Each worker owns its writer, which on PostgreSQL is a connection of its own. One that breaks is dropped and opened
 //! anew with the next delivery; a delivery told twice counts once. So a worker of this stage, or its connection, can
@@ -40,7 +40,7 @@ pub struct StoreTarget {
     pub dry_run: bool,
 }
 
-/// Rows that are committed together, at most, in several deliveries: a page of as many gains nothing by company.
+/// Rows of deliveries that are committed together, at most: with as many, one gains nothing by company.
 const GROUP_ROWS: usize = 20_000;
 
 pub struct StoreUpload {
@@ -68,19 +68,30 @@ impl Stage for StoreUpload {
         committed.map(with_rows).ok_or_else(|| Fault::fail("the store did not say what it committed"))
     }
 
-    fn group_max(&self) -> usize {
-        if self.target.dry_run { 1 } else { self.target.store.group_max() }
+    fn joins(&self, group: &[Arc<Delivery<Batch>>], next: &Delivery<Batch>) -> bool {
+        let rows = |delivery: &Delivery<Batch>| delivery.batch.rows.iter().map(Rows::len).sum::<usize>();
+        let all = group.iter().map(|delivery| rows(delivery)).sum::<usize>() + rows(next);
+        !self.target.dry_run
+            && group.len() < self.target.store.group_max()
+            && all <= GROUP_ROWS
+            && group.iter().all(|delivery| delivery.receipt.lease == next.receipt.lease)
     }
 
-    async fn run_group(&mut self, deliveries: Vec<Arc<Delivery<Batch>>>) -> Vec<Result<Uploaded, Fault>> {
-        if let Some(results) = self.run_together(&deliveries).await {
-            return results;
+    async fn run_group(&mut self, deliveries: Vec<Arc<Delivery<Batch>>>) -> Option<Vec<Result<Uploaded, Fault>>> {
+        for delivery in &deliveries {
+            self.put(&delivery.batch.objects).await.ok()?;
         }
-        let mut results = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            results.push(self.run(delivery).await);
+        match self.commit(&deliveries).await {
+            Ok(committed) => Some(committed.into_iter().map(|committed| Ok(with_rows(committed))).collect()),
+            // The lease is the same for all of them. Of an outage nobody knows what came through: the try ends, and the
+            // next one finds in the checkpoint what did.
+            Err(error @ (LedgerError::Unavailable(_) | LedgerError::Stale(_))) => {
+                Some(deliveries.iter().map(|_| Err(fault(error.clone()))).collect())
+            }
+            Err(LedgerError::Guard(_) | LedgerError::Missing(_) | LedgerError::Refused(_) | LedgerError::Broken(_)) => {
+                None
+            }
         }
-        results
     }
 }
 
@@ -98,25 +109,6 @@ impl StoreUpload {
             target.put(object).await?;
         }
         Ok(())
-    }
-
-    /// `None`: they are to go one by one.
-    async fn run_together(&mut self, deliveries: &[Arc<Delivery<Batch>>]) -> Option<Vec<Result<Uploaded, Fault>>> {
-        let rows = |delivery: &Arc<Delivery<Batch>>| delivery.batch.rows.iter().map(Rows::len).sum::<usize>();
-        if deliveries.len() < 2 || deliveries.iter().map(rows).sum::<usize>() > GROUP_ROWS {
-            return None;
-        }
-        for delivery in deliveries {
-            self.put(&delivery.batch.objects).await.ok()?;
-        }
-        match self.commit(deliveries).await {
-            Ok(committed) => Some(committed.into_iter().map(|committed| Ok(with_rows(committed))).collect()),
-            // An outage, or a lease that is gone, is the same for each of them.
-            Err(error @ (LedgerError::Unavailable(_) | LedgerError::Stale(_))) => {
-                Some(deliveries.iter().map(|_| Err(fault(error.clone()))).collect())
-            }
-            Err(_) => None,
-        }
     }
 
     async fn commit(&mut self, deliveries: &[Arc<Delivery<Batch>>]) -> Result<Vec<Committed>, LedgerError> {

@@ -209,6 +209,7 @@ pub fn close(settings: &Settings, task: &Task, checkpoint: &Checkpoint) -> Optio
         missing: total.saturating_sub(checkpoint.counts.received),
         guard: Guard { lifted: guard.lifted || *allow_removal, ..guard },
         orphans: Some((&BUNDLES, "name")),
+        named_by: None,
         owned: &[],
     };
     Some(Batch { removals: vec![removal], ..Batch::default() })

@@ -1,8 +1,8 @@
 //! Fetch: one answer of API-Football, as text, split into records and not read further.
 //!
 //! An answer holds the whole list: nothing here is paged. Whether it is whole shows in its own counts; one that is not
-//! is written all the same and removes nothing. With a list goes what the store holds already, which the slugs of
-//! leagues depend on, and what is removed.
+//! is written all the same and removes nothing. With the leagues goes what the store holds of them already, which
+//! their slugs and the removal of seasons depend on.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use longshore_actors::stage::Stage;
 
 use crate::domains::football::client::{ApiFootball, WHO};
 use crate::domains::football::model::{Answer, Body, Extent, Request, Standing, StatusRecord};
-use crate::domains::football::tables::{LEAGUE_COUNTRY, LEAGUE_SLUGS, LEAGUES, SEASON_PROVIDER_ID, SEASONS};
+use crate::domains::football::tables::{LEAGUE_SLUGS, SEASON_PROVIDER_ID, SEASONS};
 use crate::store::Store;
 use crate::store::batch::{Cell, Row};
 use crate::store::table::Table;
@@ -43,11 +43,16 @@ impl Stage for Fetch {
     async fn run(&mut self, request: Arc<Request>) -> Result<Self::Output, Fault> {
         let FetchSettings { client, store } = &self.settings;
         let request = *request;
-        let standing = standing(request, &**store).await?;
         let (body, extent) = client.ask(request).await?;
-        if request == Request::Status {
-            note_used(client, &body).await?;
-        }
+        // After the call, which may have waited long.
+        let standing = match request {
+            Request::Leagues { .. } => standing(&**store).await?,
+            Request::Countries { .. } => Standing::default(),
+            Request::Status => {
+                note_used(client, &body).await?;
+                Standing::default()
+            }
+        };
         let (total, warning) = reach(request, &body, extent);
         // There is always something to list: an empty list is a failure of the provider's.
         let whole = total.is_some_and(|total| total > 0);
@@ -87,35 +92,21 @@ async fn note_used(client: &ApiFootball, body: &Body) -> Result<(), Fault> {
     }
 }
 
-/// What the store holds of what the answer is about.
-async fn standing(request: Request, store: &dyn Store) -> Result<Standing, Fault> {
+/// What the store holds of leagues.
+async fn standing(store: &dyn Store) -> Result<Standing, Fault> {
     let mut standing = Standing::default();
-    match request {
-        Request::Leagues { .. } => {
-            each(store, &LEAGUE_SLUGS, |cells| {
-                if let [Cell::Int(league), Cell::Text(slug)] = cells {
-                    standing.slugs.insert(*league, slug.clone());
-                }
-            })
-            .await?;
-            each(store, &SEASONS, |cells| {
-                if let (Some(Cell::Int(league)), Some(Cell::Text(id))) = (cells.first(), cells.get(SEASON_PROVIDER_ID))
-                {
-                    standing.seasons.entry(*league).or_default().push(id.clone());
-                }
-            })
-            .await?;
+    each(store, &LEAGUE_SLUGS, |cells| {
+        if let [Cell::Int(league), Cell::Text(slug)] = cells {
+            standing.slugs.insert(*league, slug.clone());
         }
-        Request::Countries { .. } => {
-            each(store, &LEAGUES, |cells| {
-                if let Some(Cell::Text(country)) = cells.get(LEAGUE_COUNTRY) {
-                    standing.named.insert(country.clone());
-                }
-            })
-            .await?;
+    })
+    .await?;
+    each(store, &SEASONS, |cells| {
+        if let (Some(Cell::Int(league)), Some(Cell::Text(id))) = (cells.first(), cells.get(SEASON_PROVIDER_ID)) {
+            standing.seasons.entry(*league).or_default().push(id.clone());
         }
-        Request::Status => {}
-    }
+    })
+    .await?;
     Ok(standing)
 }
 

@@ -11,7 +11,7 @@
 //! An answer is split into records before anything else is read of it, so that one record that does not fit harms
 //! itself alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use serde::de::Deserializer;
@@ -82,15 +82,12 @@ pub struct Answer {
     pub standing: Standing,
 }
 
-/// What the store holds before an answer is written, as far as the answer asks for it.
+/// What the store holds before an answer is written.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// For leagues.
     pub slugs: Slugs,
-    /// For leagues: `provider_id`s of the live seasons of each.
+    /// `provider_id`s of the live seasons of each league.
     pub seasons: HashMap<i64, Vec<String>>,
-    /// For countries: those that a live league names.
-    pub named: HashSet<String>,
 }
 
 /// The text of an answer and where its records lie in it.

@@ -14,9 +14,8 @@
 //! removed, and live leagues would meanwhile name a country that is gone. An answer of `/leagues` removes none, since
 //! a country need not have a league.
 //!
-//! What it does not do: keep the two lists apart in time. Which countries are named is read before `/countries` is
-//! asked; one that a league names for the first time in that moment may be marked nevertheless, and the next sync of
-//! leagues brings it back.
+//! What it does not do: keep out a leagues job on another node that names a country for the first time in the very
+//! moment in which it is marked; the next sync of leagues brings it back.
 
 use crate::domains::football::PROVIDER;
 use crate::domains::football::model::Request;
@@ -45,13 +44,14 @@ pub fn removals(request: Request, guard: Guard) -> Vec<Removal> {
                 missing: 0,
                 guard,
                 orphans: None,
+                named_by: None,
                 owned: &[],
             };
             vec![of_sources(LEAGUE, guard, &OF_A_LEAGUE), seasons]
         }
         Request::Countries { allow_removal } => {
             let guard = Guard { lifted: guard.lifted || allow_removal, ..guard };
-            vec![of_sources(COUNTRY, guard, &OF_A_COUNTRY)]
+            vec![Removal { named_by: Some((&LEAGUES, "country")), ..of_sources(COUNTRY, guard, &OF_A_COUNTRY) }]
         }
         Request::Status => Vec::new(),
     }
@@ -65,6 +65,7 @@ fn of_sources(entity: &str, guard: Guard, owned: &'static [(&'static Table, &'st
         missing: 0,
         guard,
         orphans: None,
+        named_by: None,
         owned,
     }
 }

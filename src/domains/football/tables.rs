@@ -44,9 +44,6 @@ pub static LEAGUES: Table = Table {
     link: false,
 };
 
-/// Where in [`LEAGUES`] the country stands.
-pub const LEAGUE_COUNTRY: usize = 4;
-
 /// A year of a league is unique only with its start.
 pub static SEASONS: Table = Table {
     name: "seasons",
@@ -141,7 +138,6 @@ mod tests {
 
     #[test]
     fn the_places_of_columns_are_right() {
-        assert_eq!(LEAGUES.columns[LEAGUE_COUNTRY].name, "country");
         assert_eq!(SEASONS.columns[SEASON_PROVIDER_ID].name, "provider_id");
         assert_eq!(ACCOUNTS.columns[ACCOUNT_LIMIT].name, "requests_limit");
     }

@@ -59,7 +59,7 @@ fn transform(answer: &Answer, guard: Guard) -> Transformed<Batch> {
     let mut page = Page::new();
     match answer.request {
         Request::Leagues { .. } => page.leagues(&answer.body, &answer.standing),
-        Request::Countries { .. } => page.countries(&answer.body, &answer.standing),
+        Request::Countries { .. } => page.countries(&answer.body),
         Request::Status => page.accounts(&answer.body),
     }
     let Page { rows, seen, rejects } = page;
@@ -183,7 +183,7 @@ impl Page {
         self.seen.push(id);
     }
 
-    fn countries(&mut self, body: &Body, standing: &Standing) {
+    fn countries(&mut self, body: &Body) {
         for raw in body.records() {
             match read_country(raw) {
                 Ok(country) => {
@@ -198,8 +198,6 @@ impl Page {
                 }
             }
         }
-        // What a live league names is not gone, though this list may leave it out.
-        self.seen.extend(standing.named.iter().cloned());
     }
 
     fn country(&mut self, country: CountryRecord) {
@@ -362,9 +360,6 @@ mod tests {
         /// Seasons that stand, by id of the league.
         #[serde(default)]
         seasons: BTreeMap<i64, Vec<String>>,
-        /// Countries that live leagues name.
-        #[serde(default)]
-        named: HashSet<String>,
         body: Box<RawValue>,
         /// Columns left out are not compared.
         expected: Value,
@@ -463,7 +458,6 @@ mod tests {
             let mut answer = answer(request, case.body.get());
             case.slugs.into_iter().for_each(|(league, slug)| answer.standing.slugs.insert(league, slug));
             answer.standing.seasons.extend(case.seasons);
-            answer.standing.named = case.named;
             let mut actual = outcome(&transformed(&answer));
             narrow(&mut actual, &case.expected);
             let shown = serde_json::to_string_pretty(&actual).unwrap();

@@ -75,8 +75,16 @@ pub fn transform(family: &model::Family, document: &str, images: &[Placed], unre
     let unknown = u64::from(record.child_products.is_none());
     let scope = || ("product_sku", family.sku.to_string());
     let guard = Guard { rows: 0, ratio: 0.0, lifted: true };
-    let removal =
-        |table, key, missing| Removal { table, scope: scope(), key, missing, guard, orphans: None, owned: &[] };
+    let removal = |table, key, missing| Removal {
+        table,
+        scope: scope(),
+        key,
+        missing,
+        guard,
+        orphans: None,
+        named_by: None,
+        owned: &[],
+    };
     // A variant without a readable key may be any of those that stand, and whose record does not fit may have images.
     let nameless = rejects.iter().filter(|reject| reject.key.is_none()).count() as u64;
     let unfit = rejects.len() as u64;

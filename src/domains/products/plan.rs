@@ -194,7 +194,7 @@ pub fn close(guard: Guard, task: &Task, checkpoint: &Checkpoint) -> Option<Batch
     let missing = total.saturating_sub(checkpoint.counts.received);
     let guard = Guard { lifted: guard.lifted || allowed, ..guard };
     Some(Batch {
-        removals: vec![Removal { table, scope, key, missing, guard, orphans: None, owned }],
+        removals: vec![Removal { table, scope, key, missing, guard, orphans: None, named_by: None, owned }],
         ..Batch::default()
     })
 }

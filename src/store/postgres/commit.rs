@@ -99,6 +99,9 @@ impl Work for Deliver<'_> {
     async fn run(&self, tx: &Tx<'_>, effects: &mut Effects) -> OpResult<Option<Vec<Committed>>> {
         let Deliver { pages, expected, now } = *self;
         let Some(lease) = pages.first().map(|page| page.delivery.receipt.lease) else { return Ok(Some(Vec::new())) };
+        if pages.iter().any(|page| page.delivery.receipt.lease != lease) {
+            return Err(LedgerError::Refused("pages of several leases cannot be settled together".to_owned()).into());
+        }
         let head = Head::look(tx, lease.job).await?.filter(|head| head.holds(lease));
         let checkpoint = head.ok_or(LedgerError::Stale(lease))?.checkpoint()?;
         let is_open = |page: &Page<'_>| !checkpoint.holds(page.delivery.receipt.part);

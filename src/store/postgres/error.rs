@@ -73,13 +73,19 @@ pub fn is_outage(error: &tokio_postgres::Error) -> bool {
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }
 
-/// Whether the driver could not bring a value into its form on the wire, or read one. It tells its errors apart by
-/// their texts alone, which a test holds.
+/// Whether the driver could not bring a value into its form on the wire, or read one, or found too few or too many. It
+/// tells its errors apart by their texts alone, which a test holds.
 fn is_about_a_value(error: &tokio_postgres::Error) -> bool {
     let said = error.to_string();
-    ["error serializing parameter", "error deserializing column", "error encoding message", "invalid column"]
-        .iter()
-        .any(|begin| said.starts_with(begin))
+    let of_a_value = [
+        "error serializing parameter",
+        "error deserializing column",
+        "error encoding message",
+        "invalid column",
+        "query returned an unexpected number of",
+    ];
+    of_a_value.iter().any(|begin| said.starts_with(begin))
+        || (said.starts_with("expected ") && said.contains("but got"))
 }
 
 /// The server's message with its code, or what broke.

@@ -26,6 +26,7 @@ mod effects;
 mod enqueue;
 pub mod error;
 mod exposure;
+mod group;
 mod head;
 mod jobs;
 mod keeping;
@@ -85,10 +86,6 @@ use crate::store::postgres::shared::{CLOSE, Shared, TRANSACTION, Tries, transact
 use crate::store::table::Table;
 use crate::store::text;
 use crate::store::{self, Beat, Committed, NodeStatus, RejectedRecord, Store, SyncState};
-
-/// Pages of one job that are committed together, at most. Sixteen small ones cost little more than one; of large ones
-/// the upload stage takes fewer.
-const GROUP: usize = 16;
 
 /// A handle on the store; cheap to clone.
 #[derive(Clone, Debug)]
@@ -293,7 +290,7 @@ impl Store for PostgresStore {
     }
 
     fn group_max(&self) -> usize {
-        GROUP
+        self.shared.group.now()
     }
 
     async fn preview(&self, delivery: Arc<Delivery<Batch>>) -> Result<Committed, LedgerError> {
@@ -485,6 +482,7 @@ impl store::Writer for PostgresWriter {
             }
             Err(error) => Err(error),
         };
+        shared.group.ended(deliveries.len(), !matches!(answer, Err(LedgerError::Unavailable(_))));
         shared.answered(answer).map(Option::unwrap_or_default)
     }
 }

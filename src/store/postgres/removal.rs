@@ -6,6 +6,7 @@
 //! marked nevertheless; the next sync that shows it brings it back.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use longshore_actors::clock::Timestamp;
 use longshore_actors::job::JobId;
@@ -48,11 +49,14 @@ pub async fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, nameless: u64, a
     if let Some(nothing) = removal::incomplete(removal) {
         return Ok(nothing);
     }
-    let Removal { table, scope: (column, value), key, missing: _, guard: _, orphans, owned } = removal;
+    let Removal { table, scope: (column, value), key, missing: _, guard: _, orphans, named_by, owned } = removal;
     let (name, scope) = (table.name, text::clean(value));
     let live = format!("SELECT count(*) FROM {name} WHERE {column} = $1 AND removed_at IS NULL");
     let live = count(tx, &live, &[(&scope, Type::TEXT)]).await?;
-    let vanished = vanished(tx, removal, &scope, job).await?;
+    let mut vanished = vanished(tx, removal, &scope, job).await?;
+    if let Some((namer, naming)) = named_by {
+        vanished = unnamed(tx, namer, naming, &vanished).await?;
+    }
     let nameless = nameless + count(tx, NAMELESS, &[(&job.0, Type::INT8)]).await?;
     if let Some(nothing) = removal::decide(removal, Facts { live, gone: vanished.len() as u64, nameless })? {
         return Ok(nothing);
@@ -129,8 +133,8 @@ impl Mark<'_> {
 pub async fn preview(session: &Session, batch: &Batch, rejects: &[Reject]) -> OpResult<(u64, Option<String>)> {
     let mut foresight = Foresight::new(batch, rejects);
     for removal in &batch.removals {
-        let held = held(session, removal, &foresight).await?;
-        let Some(gone) = foresight.gone(removal, held)? else { continue };
+        let (held, named) = (held(session, removal, &foresight).await?, named(session, removal).await?);
+        let Some(gone) = foresight.gone(removal, held, &named)? else { continue };
         for (owned, owner) in removal.owned {
             let sql = format!(
                 "SELECT count(*) FROM {} WHERE {owner} = ANY ({}) AND removed_at IS NULL",
@@ -159,6 +163,15 @@ async fn held(session: &Session, removal: &Removal, foresight: &Foresight<'_>) -
     }
     let rows = session.query_planned(&sql, &params).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Keys that are kept because a live row names them.
+async fn named(session: &Session, removal: &Removal) -> OpResult<HashSet<String>> {
+    let Some((namer, naming)) = removal.named_by else { return Ok(HashSet::new()) };
+    let sql = format!("SELECT DISTINCT {naming}::text FROM {} WHERE removed_at IS NULL", namer.name);
+    let rows = session.query_planned(&sql, &[]).await?;
+    let names: Vec<Option<String>> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(names.into_iter().flatten().collect())
 }
 
 /// A parameter of keys. They are told as texts; a column of numbers is asked for numbers, so that its index serves.

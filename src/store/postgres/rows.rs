@@ -114,9 +114,10 @@ pub async fn write(
     }
     let look = Look::at(table, &rows);
     let Found { absent, different: mut rest } = look.found(tx.query_planned(&look.sql, &look.params()).await?)?;
-    expected.note(table, absent.len() == rows.len());
     counts.unchanged = (rows.len() - absent.len() - rest.len()) as u64;
-    if absent.len() >= COPY_MIN && copy_absent(tx, table, &absent, at).await? {
+    let copied = absent.len() >= COPY_MIN && copy_absent(tx, table, &absent, at).await?;
+    expected.note(table, copied && absent.len() == rows.len());
+    if copied {
         counts.inserted = absent.len() as u64;
     } else {
         rest.extend(absent);

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::postgres::connect::Dial;
 use crate::store::postgres::effects::Effects;
 use crate::store::postgres::error::{OpError, OpResult, describe};
+use crate::store::postgres::group::GroupSize;
 use crate::store::postgres::open::{Pooler, Settings};
 use crate::store::postgres::session::Session;
 use crate::store::postgres::tell::Telling;
@@ -36,6 +37,7 @@ pub struct Shared {
     pub dial: Dial,
     pub wakes: Wakes,
     pub telling: Telling,
+    pub group: GroupSize,
     /// Cancelled when the store closes, or when its last handle is gone.
     pub closing: CancellationToken,
     stale_writes: AtomicU64,
@@ -59,6 +61,7 @@ impl Shared {
             dial,
             wakes: Wakes::default(),
             telling: Telling::default(),
+            group: GroupSize::default(),
             closing: CancellationToken::new(),
             stale_writes: AtomicU64::new(0),
             known_due: Mutex::default(),

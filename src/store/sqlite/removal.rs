@@ -3,10 +3,11 @@
 //! Only if the snapshot is complete, and never more than the guard allows. Nothing is deleted.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use longshore_actors::job::JobId;
 use longshore_actors::ledger::Reject;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, Statement, params, params_from_iter};
 
 use crate::store::batch::{Batch, Removal};
 use crate::store::head;
@@ -40,11 +41,16 @@ pub fn remove(tx: &Tx<'_>, removal: &Removal, job: JobId, nameless: u64, at: &st
     if let Some(nothing) = removal::incomplete(removal) {
         return Ok(nothing);
     }
-    let Removal { table, scope: (column, value), key, missing: _, guard: _, orphans, owned } = removal;
+    let Removal { table, scope: (column, value), key, missing: _, guard: _, orphans, named_by: _, owned } = removal;
     let (name, value) = (table.name, &text::clean(value));
     let live =
         count(tx, &format!("SELECT count(*) FROM {name} WHERE {column} = ?1 AND removed_at IS NULL"), params![value])?;
-    let vanished = vanished(tx, table, column, key, params![value, job.0])?;
+    let mut vanished = vanished(tx, table, column, key, params![value, job.0])?;
+    if let Some(naming) = naming(removal) {
+        let mut naming = tx.prepare(&naming)?;
+        let named = names(&mut naming)?;
+        vanished.retain(|key| !named.contains(key));
+    }
     let nameless = nameless + count(tx, NAMELESS, params![job.0])?;
     if let Some(nothing) = removal::decide(removal, Facts { live, gone: vanished.len() as u64, nameless })? {
         return Ok(nothing);
@@ -74,7 +80,11 @@ pub fn preview(conn: &Connection, batch: &Batch, rejects: &[Reject]) -> OpResult
     let mut foresight = Foresight::new(batch, rejects);
     for removal in &batch.removals {
         let held = held(conn, removal, &foresight)?;
-        let Some(gone) = foresight.gone(removal, held)? else { continue };
+        let named = match naming(removal) {
+            Some(naming) => names(&mut conn.prepare(&naming)?)?,
+            None => HashSet::new(),
+        };
+        let Some(gone) = foresight.gone(removal, held, &named)? else { continue };
         for (owned, owner) in removal.owned {
             let sql = format!(
                 "SELECT count(*) FROM {} WHERE {owner} IN (SELECT value FROM json_each(?1)) AND removed_at IS NULL",
@@ -101,6 +111,17 @@ fn held(conn: &Connection, removal: &Removal, foresight: &Foresight<'_>) -> OpRe
     let mut statement = conn.prepare(&sql)?;
     let keys = statement.query_map(params_from_iter(values), |row| row.get(0))?;
     Ok(keys.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Asks for the keys that are kept because a live row names them.
+fn naming(removal: &Removal) -> Option<String> {
+    let (namer, column) = removal.named_by?;
+    Some(format!("SELECT DISTINCT {column} FROM {} WHERE removed_at IS NULL", namer.name))
+}
+
+fn names(naming: &mut Statement<'_>) -> OpResult<HashSet<String>> {
+    let names = naming.query_map([], |row| row.get::<_, Option<String>>(0))?;
+    Ok(names.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 fn vanished(

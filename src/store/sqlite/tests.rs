@@ -114,7 +114,8 @@ fn page(group: &str, names: &[&str], price: i64) -> Batch {
 fn closing(group: &str, missing: u64, guard: Guard) -> Batch {
     let scope = ("group_name", group.to_owned());
     let orphans = Some((&BUNDLES, "name"));
-    let removal = Removal { table: &MEMBERS, scope, key: "bundle_name", missing, guard, orphans, owned: &[] };
+    let removal =
+        Removal { table: &MEMBERS, scope, key: "bundle_name", missing, guard, orphans, named_by: None, owned: &[] };
     Batch { removals: vec![removal], ..Batch::default() }
 }
 
@@ -542,9 +543,11 @@ fn whole(names: &[&str], guard: Guard) -> Batch {
     static OWNED: [(&Table, &str); 1] = [(&BUNDLES, "name")];
     let scope = ("group_name", "a".to_owned());
     let key = "bundle_name";
-    let members = Removal { table: &MEMBERS, scope, key, missing: 0, guard, orphans: None, owned: &OWNED };
+    let members =
+        Removal { table: &MEMBERS, scope, key, missing: 0, guard, orphans: None, named_by: None, owned: &OWNED };
     let scope = ("description", "a bundle of data for a trip".to_owned());
-    let bundles = Removal { table: &BUNDLES, scope, key: "name", missing: 0, guard, orphans: None, owned: &[] };
+    let bundles =
+        Removal { table: &BUNDLES, scope, key: "name", missing: 0, guard, orphans: None, named_by: None, owned: &[] };
     Batch { removals: vec![members, bundles], ..page("a", names, 1) }
 }
 

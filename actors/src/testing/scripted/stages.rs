@@ -125,21 +125,26 @@ impl Stage for ScriptedUpload {
     }
 
     async fn run(&mut self, input: Arc<Delivery<Rows>>) -> Result<Uploaded, Fault> {
+        lock(&self.shared.groups).push((input.receipt.lease.job, vec![number(&input)]));
         let _running = self.shared.run(StageName::Upload, input.receipt.lease.job, number(&input)).await?;
         self.write(&input).await
     }
 
-    fn group_max(&self) -> usize {
-        self.shared.group_max.load(Ordering::SeqCst)
+    fn joins(&self, group: &[Arc<Delivery<Rows>>], _: &Delivery<Rows>) -> bool {
+        group.len() < self.shared.group_max.load(Ordering::SeqCst)
     }
 
-    /// All that the script says comes before the first write, so that a panic leaves none behind.
-    async fn run_group(&mut self, inputs: Vec<Arc<Delivery<Rows>>>) -> Vec<Result<Uploaded, Fault>> {
+    /// All that the script says comes before the first write, so that a panic leaves none behind. One that is rejected
+    /// makes that nothing is written.
+    async fn run_group(&mut self, inputs: Vec<Arc<Delivery<Rows>>>) -> Option<Vec<Result<Uploaded, Fault>>> {
         let pages = inputs.iter().map(|input| number(input)).collect();
         lock(&self.shared.groups).push((inputs[0].receipt.lease.job, pages));
         let mut running = Vec::new();
         for input in &inputs {
             running.push(self.shared.run(StageName::Upload, input.receipt.lease.job, number(input)).await);
+        }
+        if running.iter().any(|running| matches!(running, Err(Fault::Reject { .. }))) {
+            return None;
         }
         let mut results = Vec::new();
         for (running, input) in running.into_iter().zip(&inputs) {
@@ -148,7 +153,7 @@ impl Stage for ScriptedUpload {
                 Err(fault) => Err(fault),
             });
         }
-        results
+        Some(results)
     }
 }
 
