@@ -170,15 +170,18 @@ async fn upload(store: &PostgresStore) -> StoreUpload {
 }
 
 async fn upload_with(store: &PostgresStore, folder: &Path) -> StoreUpload {
+    StoreUpload::open(&target(store, folder)).await.unwrap()
+}
+
+fn target(store: &PostgresStore, folder: &Path) -> StoreTarget {
     let objects = Objects::open(&objects::Settings::new(Place::Folder(folder.to_owned()))).unwrap();
-    let target = StoreTarget {
+    StoreTarget {
         store: Arc::new(store.clone()),
         breaker: Arc::new(Breaker::new("store", BreakerPolicy::default())),
         objects: Some(objects),
         clock: Clock::system(),
         dry_run: false,
-    };
-    StoreUpload::open(&target).await.unwrap()
+    }
 }
 
 #[tokio::test]
@@ -235,6 +238,11 @@ async fn what_joins_a_group_is_bounded_and_of_one_lease() {
     let mut again = job.clone();
     again.lease.fence += 1;
     assert!(!upload.joins(&many[..1], &page(&again, 1, &[("b", "b")])), "another try of the same job");
+    // A dry run writes nothing, and does not begin to.
+    let dry = StoreTarget { dry_run: true, ..target(&store, Path::new("no files come here")) };
+    let mut dry = StoreUpload::open(&dry).await.unwrap();
+    assert!(!dry.joins(&many[..1], &many[1]));
+    assert_eq!(dry.run_group(many[..2].to_vec()).await, None);
     // Nor does one ride on the other at the store's own door.
     let both = [many[0].clone(), page(&again, 1, &[("b", "b")])];
     let refused = store.writer().await.unwrap().commit(&both, NOW).await;
@@ -245,18 +253,18 @@ async fn what_joins_a_group_is_bounded_and_of_one_lease() {
 
 /// All statements of a group share the time of one transaction: pages that are too slow together come in fewer at once.
 #[tokio::test]
-async fn pages_that_are_too_slow_together_come_in_one_by_one() {
+async fn pages_that_are_too_slow_together_come_in_smaller_groups() {
     let server = Server::shared();
     let url = server.database();
     let limited = Settings { statement_timeout: Duration::from_secs(4), ..settings(&url) };
     let store = PostgresStore::open(limited, NOW).await.unwrap();
     server.psql(
         url.rsplit('/').next().unwrap(),
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.6); RETURN NEW; END';
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END';
          CREATE TRIGGER slow BEFORE INSERT ON catalog_groups FOR EACH ROW EXECUTE FUNCTION slow()",
     );
     let job = start(&store).await;
-    let pages: Vec<_> = (0..8).map(|number| page(&job, number, &[(&format!("group {number}"), "")])).collect();
+    let pages: Vec<_> = (0..16).map(|number| page(&job, number, &[(&format!("group {number}"), "")])).collect();
     let (mut left, mut late) = (&pages[..], 0);
     while !left.is_empty() {
         let (group, rest) = left.split_at(left.len().min(store.group_max()));
@@ -265,10 +273,11 @@ async fn pages_that_are_too_slow_together_come_in_one_by_one() {
             Err(LedgerError::Unavailable(_)) => late += 1,
             Err(error) => panic!("{error}"),
         }
-        assert!(late < 8, "it never ends");
+        // Sixteen and eight; on a busy machine perhaps four as well. A size that was late is not tried again soon.
+        assert!(late <= 3, "late again and again");
     }
-    assert!(late > 0, "eight together are too slow");
-    assert_eq!(store.count_rows(&GROUPS).await, Ok(8));
+    assert!(late >= 2, "eight together are too slow");
+    assert_eq!(store.count_rows(&GROUPS).await, Ok(16));
     store.close().await;
 }
 

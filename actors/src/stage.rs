@@ -23,6 +23,7 @@ pub trait Stage: Sized + 'static {
     fn run(&mut self, input: Arc<Self::Input>) -> impl Future<Output = Result<Self::Output, Fault>>;
 
     /// Whether this piece, which waits behind those of a group and is of their job, is to be done together with them.
+    /// Asked under the lock of the mailbox: a look at the pieces, which must not panic.
     fn joins(&self, _group: &[Arc<Self::Input>], _next: &Self::Input) -> bool {
         false
     }

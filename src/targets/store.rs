@@ -78,16 +78,25 @@ impl Stage for StoreUpload {
     }
 
     async fn run_group(&mut self, deliveries: Vec<Arc<Delivery<Batch>>>) -> Option<Vec<Result<Uploaded, Fault>>> {
+        if self.target.dry_run {
+            return None;
+        }
+        let same = |fault: Fault| Some(deliveries.iter().map(|_| Err(fault.clone())).collect());
         for delivery in &deliveries {
-            self.put(&delivery.batch.objects).await.ok()?;
+            match self.put(&delivery.batch.objects).await {
+                Ok(()) => {}
+                // A file that cannot be put is its own page's trouble; a store that cannot take any is everybody's.
+                Err(Fault::Reject { .. } | Fault::Fail { .. }) => return None,
+                Err(fault @ (Fault::Unavailable { .. } | Fault::Retry { .. } | Fault::Cancelled)) => {
+                    return same(fault);
+                }
+            }
         }
         match self.commit(&deliveries).await {
             Ok(committed) => Some(committed.into_iter().map(|committed| Ok(with_rows(committed))).collect()),
             // The lease is the same for all of them. Of an outage nobody knows what came through: the try ends, and the
             // next one finds in the checkpoint what did.
-            Err(error @ (LedgerError::Unavailable(_) | LedgerError::Stale(_))) => {
-                Some(deliveries.iter().map(|_| Err(fault(error.clone()))).collect())
-            }
+            Err(error @ (LedgerError::Unavailable(_) | LedgerError::Stale(_))) => same(fault(error)),
             Err(LedgerError::Guard(_) | LedgerError::Missing(_) | LedgerError::Refused(_) | LedgerError::Broken(_)) => {
                 None
             }

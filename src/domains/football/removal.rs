@@ -14,8 +14,8 @@
 //! removed, and live leagues would meanwhile name a country that is gone. An answer of `/leagues` removes none, since
 //! a country need not have a league.
 //!
-//! What it does not do: keep out a leagues job on another node that names a country for the first time in the very
-//! moment in which it is marked; the next sync of leagues brings it back.
+//! What it does not do: keep out a leagues job that names a country for the first time and commits in the very moment
+//! in which the country is marked; the next sync of leagues brings it back.
 
 use crate::domains::football::PROVIDER;
 use crate::domains::football::model::Request;

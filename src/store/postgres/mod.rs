@@ -482,7 +482,11 @@ impl store::Writer for PostgresWriter {
             }
             Err(error) => Err(error),
         };
-        shared.group.ended(deliveries.len(), !matches!(answer, Err(LedgerError::Unavailable(_))));
+        match &answer {
+            Ok(_) => shared.group.came_through(deliveries.len()),
+            Err(LedgerError::Unavailable(_)) => shared.group.was_late(deliveries.len()),
+            Err(_) => {}
+        }
         shared.answered(answer).map(Option::unwrap_or_default)
     }
 }
