@@ -13,6 +13,10 @@ fn the_demo_syncs_and_says_that_the_rows_are_equal() {
     assert!(demo.remarks().iter().any(|line| line.contains("and the 1193 leagues with their")), "{demo}");
     assert!(demo.stdout.contains("football.leagues"), "{demo}");
     assert!(world.path("data/demo/longshore.db").exists());
+    // On what the first one left, with stand-ins at another address.
+    let again = world.run(&["demo", "--once", "--listen", "127.0.0.1:0"]);
+    again.expect(0).calm(&[]);
+    assert!(again.remarks().iter().any(|line| line.contains("product families") && line.contains("images")), "{again}");
 }
 
 #[test]

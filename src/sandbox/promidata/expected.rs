@@ -204,7 +204,7 @@ impl ExpectedFamily {
         };
         Self {
             supplier: family.supplier().code.to_owned(),
-            hash: feed.hash(family),
+            hash: feed.hash(family, origin),
             names: languages.iter().map(named).collect(),
             category_code: category.last().cloned().unwrap_or_default(),
             category: category.join("/"),

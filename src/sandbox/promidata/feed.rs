@@ -122,9 +122,12 @@ impl Feed {
         family.dice(0x404).chance(dials.feed_missing)
     }
 
-    /// 40 hex digits in upper case; another with each version.
-    pub fn hash(&self, family: &Family) -> String {
-        let mut dice = family.dice(0x4a54 + u64::from(family.version));
+    /// 40 hex digits in upper case; another with each version, and at another address, which the document names in its
+    /// images.
+    pub fn hash(&self, family: &Family, origin: &str) -> String {
+        let [a, b, c, d, ..] = *blake3::hash(origin.as_bytes()).as_bytes();
+        let address = u64::from(u32::from_le_bytes([a, b, c, d])) << 32;
+        let mut dice = family.dice((0x4a54 + u64::from(family.version)) ^ address);
         format!("{:016X}{:016X}{:08X}", dice.roll(), dice.roll(), dice.roll() >> 32)
     }
 
@@ -133,7 +136,7 @@ impl Feed {
     }
 
     fn line(&self, origin: &str, family: &Family) -> String {
-        format!("{}|{}", document_url(origin, family), self.hash(family))
+        format!("{}|{}", document_url(origin, family), self.hash(family, origin))
     }
 
     /// The bad lines in the order in which they stand.
