@@ -52,6 +52,7 @@ mod tally;
 mod tell;
 mod tls;
 mod work;
+mod writer;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -73,16 +74,15 @@ use crate::store::batch::{Batch, Cell, Row};
 use crate::store::draft::{self, Draft};
 use crate::store::postgres::change::Word;
 use crate::store::postgres::claim::Lost;
-use crate::store::postgres::commit::{Deliver, Page, Settle};
+use crate::store::postgres::commit::Settle;
 use crate::store::postgres::connect::Dial;
 use crate::store::postgres::keeping::{Fire, ScheduleSince};
 use crate::store::postgres::prune::Prune;
 use crate::store::postgres::pulse::Pulse;
 use crate::store::postgres::record::Crash;
 use crate::store::postgres::recorder::Recorder;
-use crate::store::postgres::rows::Expected;
-use crate::store::postgres::session::Session;
-use crate::store::postgres::shared::{CLOSE, Shared, TRANSACTION, Tries, transaction};
+use crate::store::postgres::shared::{CLOSE, Shared};
+use crate::store::postgres::writer::PostgresWriter;
 use crate::store::table::Table;
 use crate::store::text;
 use crate::store::{self, Beat, Committed, NodeStatus, RejectedRecord, Store, SyncState};
@@ -284,9 +284,8 @@ impl Store for PostgresStore {
         Arc::new(self.clone())
     }
 
-    /// It connects at its first commit.
     async fn writer(&self) -> Result<Box<dyn store::Writer>, LedgerError> {
-        Ok(Box::new(PostgresWriter { shared: self.shared.clone(), session: None, expected: Expected::default() }))
+        Ok(Box::new(PostgresWriter::new(self.shared.clone())))
     }
 
     fn group_max(&self) -> usize {
@@ -429,64 +428,5 @@ impl Store for PostgresStore {
             task.abort();
         }
         self.shared.pool.close();
-    }
-}
-
-/// A connection of its own, for one upload worker.
-#[derive(Debug)]
-struct PostgresWriter {
-    shared: Arc<Shared>,
-    /// Away while a commit is under way: one that is cut off takes the connection with it.
-    session: Option<Session>,
-    expected: Expected,
-}
-
-#[async_trait]
-impl store::Writer for PostgresWriter {
-    async fn commit(
-        &mut self,
-        deliveries: &[Arc<Delivery<Batch>>],
-        now: Timestamp,
-    ) -> Result<Vec<Committed>, LedgerError> {
-        if self.shared.closing.is_cancelled() {
-            return Err(LedgerError::Unavailable("the store is closed".into()));
-        }
-        let pages: Vec<Page<'_>> = deliveries.iter().map(|delivery| Page::of(delivery)).collect();
-        let work = Deliver { pages: &pages, expected: &self.expected, now };
-        let session = self.session.take().filter(|session| !session.client().is_closed());
-        let shared = &self.shared;
-        let done = shared.within(TRANSACTION, async {
-            let mut session = match session {
-                Some(session) => session,
-                None => shared.connect_own().await?,
-            };
-            let mut tries = Tries::default();
-            loop {
-                let done = transaction(&mut session, &work).await;
-                match tries.judge(done) {
-                    Ok(None) => {}
-                    Ok(Some((answer, effects))) => {
-                        shared.publish(&effects);
-                        return Ok((Ok(answer), session));
-                    }
-                    Err(error) => return Ok((Err(LedgerError::from(error)), session)),
-                }
-            }
-        });
-        let answer = match done.await {
-            Ok((answer, session)) => {
-                if !matches!(answer, Err(LedgerError::Unavailable(_))) {
-                    self.session = Some(session);
-                }
-                answer
-            }
-            Err(error) => Err(error),
-        };
-        match &answer {
-            Ok(_) => shared.group.came_through(deliveries.len()),
-            Err(LedgerError::Unavailable(_)) => shared.group.was_late(deliveries.len()),
-            Err(_) => {}
-        }
-        shared.answered(answer).map(Option::unwrap_or_default)
     }
 }
