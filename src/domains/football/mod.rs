@@ -12,7 +12,7 @@
 //! - One answer is one transaction, its removals included: what the guard refuses leaves nothing of the answer behind.
 //!   An answer that tells an error writes nothing, whatever its HTTP status.
 //! - Rows are marked removed only by a whole, non-empty list, and within the guard.
-//! - A country that a live league names is not removed.
+//! - A country that a live league names is not removed, but for one moment that [`removal`] tells of.
 //! - A league's slug never changes and is never given to another one.
 //! - A record that does not fit is put aside alone.
 //! - No counted call is made beyond the day's quota, also after a restart.
